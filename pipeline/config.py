@@ -1,0 +1,77 @@
+"""All settings of both programs, read once at the start; nothing else reads the environment.
+
+The command line (``api/__main__.py``) fills these from options and environment variables, KubeRay's
+names among them. Each field says why one would change it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+
+class StoreConfig(Struct, frozen=True, kw_only=True):
+    """Where the history is kept. Credentials come from botocore's own chain, never from here."""
+
+    url: str
+    """``s3://bucket/prefix`` or ``file:///path``. Change it to say where the history is kept."""
+    endpoint: str | None = None
+    """Address of an S3-compatible store (MinIO, SeaweedFS, Ceph). None: AWS."""
+    region: str | None = None
+    """Region of the bucket, where the store cares."""
+    path_style: bool = False
+    """``host/bucket`` instead of ``bucket.host``: most stores that aren't AWS want it."""
+    create_bucket: bool = False
+    """Make the bucket where it is absent. Off, because a typing error should not make one."""
+
+
+class CollectorConfig(Struct, frozen=True, kw_only=True):
+    """One collector beside one Ray node."""
+
+    store: StoreConfig
+    data_dir: Path
+    """Spool and checkpoint. Put it on a volume that outlives the container: posts answered 200 wait here for S3."""
+    cluster: str = "ray"
+    namespace: str = "default"
+    role: Literal["head", "worker"] = "head"
+    """Only the head's collector says that a session has ended."""
+    owner_kind: str = ""
+    owner_name: str = ""
+    ray_tmp: Path = Path("/tmp/ray")
+    node_id: str | None = None
+    """Ray's hex node id. None: found in the Ray session folder or in the first post."""
+    host: str = "127.0.0.1"
+    """Where posts are taken. Ray's agent is on the same machine or pod, so loopback does."""
+    events_port: int = 8084
+    segment_bytes: int = 16 << 20
+    """Uncompressed size at which a segment is closed: larger means fewer requests, smaller means less memory."""
+    segment_age: float = 10.0
+    """Seconds after which a segment is closed however small: how long a dead session's end may be missing from the store."""
+    linger: float = 0.05
+    """Seconds to gather what is read before it goes on: larger batches against later ones."""
+    disk_limit: int = 2 << 30
+    """Bytes the spool may take; over it posts are refused with 503, and Ray keeps them."""
+    body_limit: int = 64 << 20
+    """Bytes one post may have; over it 413."""
+    server: str | None = None
+    """Address of the server to push to as it happens."""
+    shutdown_budget: float = 25.0
+    """Seconds SIGTERM leaves for sealing and uploading: below Kubernetes' grace period of 30."""
+    rescan: float = 1.0
+    """Seconds between scans of the folders when no change was reported: the watcher is only a hint."""
+
+
+class ServerConfig(Struct, frozen=True, kw_only=True):
+    """One server."""
+
+    store: StoreConfig
+    host: str = "127.0.0.1"
+    port: int = 8080
+    refresh: float = 2.0
+    """Seconds for which an answer may be behind the store: a growing session is looked at again after that."""
+    cache_bytes: int = 2 << 30
+    """Memory for loaded sessions; over it the one not asked for longest goes."""
+    load_concurrency: int = 4
+    """Sessions loaded at once."""
