@@ -1,0 +1,125 @@
+"""The import directions hold: data flows one way, and so do imports.
+
+The layers below are the way of the data. A module may import from its own layer's earlier rows and from
+lower layers, never upwards; ``pipeline`` never imports ``api``. Type-only imports count too.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("pipeline", "api")
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports(path: Path, known: set[str]) -> set[str]:
+    """The project's own modules that ``path`` imports, resolved to modules."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.update(
+                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in known else str(node.module)
+                for alias in node.names
+            )
+    return {name for name in found if name.split(".")[0] in PACKAGES}
+
+
+MODULES = modules()
+GRAPH = {name: imports(path, set(MODULES)) for name, path in MODULES.items()}
+
+
+def test_the_pipeline_never_imports_the_api() -> None:
+    wrong = {
+        name: sorted(t for t in to if t.startswith("api")) for name, to in GRAPH.items() if name.startswith("pipeline")
+    }
+    assert {name: to for name, to in wrong.items() if to} == {}
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    state: dict[str, int] = {}
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if state.get(name) == 2:
+            return
+        assert state.get(name) != 1, " -> ".join((*path, name))
+        state[name] = 1
+        for to in sorted(GRAPH.get(name, ())):
+            visit(to, (*path, name))
+        state[name] = 2
+
+    for name in GRAPH:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_init_files_stay_empty(package: str) -> None:
+    assert [str(p) for p in (ROOT / package).rglob("__init__.py") if p.read_text().strip()] == []
+
+
+def test_the_pure_core_holds_no_async_no_files_no_clock_no_log() -> None:
+    forbidden = {"asyncio", "anyio", "time", "structlog", "logging", "pathlib", "os", "aiobotocore", "starlette"}
+    pure = [
+        name
+        for name in MODULES
+        if name
+        in {
+            "pipeline.decode",
+            "pipeline.segment",
+            "pipeline.batch",
+            "pipeline.events",
+            "pipeline.layout",
+            "pipeline.errors",
+        }
+        or name.startswith(("pipeline.dialects", "api.columns", "api.index", "api.query", "api.views", "api.schemas"))
+    ]
+    wrong = {}
+    for name in pure:
+        tree = ast.parse(MODULES[name].read_text())
+        used = {
+            (alias.name if isinstance(node, ast.Import) else str(node.module)).split(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        asynchronous = any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in ast.walk(tree))
+        if used & forbidden or asynchronous:
+            wrong[name] = sorted(used & forbidden) + (["async"] if asynchronous else [])
+    assert wrong == {}
+
+
+@pytest.mark.parametrize(
+    ("library", "only_in"),
+    [("aiobotocore", {"pipeline.s3"}), ("botocore", {"pipeline.s3"}), ("watchfiles", None), ("ray", set())],
+)
+def test_vendors_stay_behind_their_module(library: str, only_in: set[str] | None) -> None:
+    users = set()
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [str(node.module)]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            if any(n.split(".")[0] == library for n in names):
+                users.add(name)
+    if only_in is None:
+        assert len(users) <= 1, users
+    else:
+        assert users <= only_in
