@@ -1,0 +1,70 @@
+"""A tiny receiver of Ray's posts that remembers them, byte for byte, and may pass them on to the collector."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Receiver:
+    """What was posted: ``taken`` are the bodies answered 200, in order; ``refused`` counts the others."""
+
+    def __init__(self, forward_to: int | None) -> None:
+        self.taken: list[bytes] = []
+        self.refused = 0
+        self.port = 0
+        self._forward_to = forward_to
+        self._lock = threading.Lock()
+
+    def take(self, path: str, body: bytes) -> int:
+        """The status to answer with: the collector's own where there is one, 503 where it can't be reached."""
+        status = 200 if self._forward_to is None else self._pass_on(self._forward_to, path, body)
+        with self._lock:
+            if status == 200:
+                self.taken.append(body)
+            else:
+                self.refused += 1
+        return status
+
+    def _pass_on(self, port: int, path: str, body: bytes) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return 503
+        finally:
+            connection.close()
+
+
+@contextmanager
+def receiver(*, forward_to: int | None = None) -> Iterator[Receiver]:
+    """Listen on a free port of loopback."""
+    kept = Receiver(forward_to)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(kept.take(self.path, body))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    kept.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield kept
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
