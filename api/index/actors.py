@@ -1,0 +1,198 @@
+"""The actors of a session: what each is, where it last lived, how often it restarted, how it died.
+
+Owns Ray's rules for an actor's history (``gcs_actor_manager``): the latest transition is the state, the
+last ALIVE one says where it lives, the first one when it started, every RESTARTING one is a restart.
+
+Promises: any order, any repetition, either dialect or both give the same actors. What it leaves to
+others: the columns of an answer (``views/actors.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, ValuesView
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from api.index.order import NEVER, SECOND_NS, combine, encode, is_whole_second, order_of, supersedes, time_of
+from pipeline.events import ActorDefinition, ActorTransition, ActorUpdate
+
+SUPERVISOR = "_ray_internal_job_actor_"
+"""An actor of this name and a submission id runs that submitted job's driver."""
+
+_STATES = {state: state for state in ("DEPENDENCIES_UNREADY", "PENDING_CREATION", "ALIVE", "RESTARTING", "DEAD")}
+_ACTOR_BYTES = 900
+_RESTART_BYTES = 120
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Actor(Struct):
+    """One actor. Times are orders (see ``order.py``); ``NEVER`` where it hasn't happened."""
+
+    actor_id: bytes
+    definition: ActorDefinition | None = None
+    state: str = "DEPENDENCIES_UNREADY"
+    latest: int = NEVER
+    first_ns: int = 0
+    first_alive_ns: int = 0
+    placed: int = NEVER
+    place: ActorTransition | None = None
+    died: int = NEVER
+    death: bytes = b""
+    restarted: int = NEVER
+    restarts: dict[int, str] | None = None
+    coarse_restarts: dict[int, str] | None = None
+
+    @property
+    def job_id(self) -> bytes:
+        """Ray ends every actor id with the id of its job."""
+        return self.definition.job_id if self.definition is not None else self.actor_id[-4:]
+
+    @property
+    def timestamp_ns(self) -> int:
+        """When it last changed."""
+        return time_of(self.latest)
+
+    @property
+    def created_ns(self) -> int:
+        """When it was first heard of."""
+        return _begun(self.first_ns)
+
+    @property
+    def start_ns(self) -> int:
+        """When it was first ALIVE; 0 if it never was."""
+        return _begun(self.first_alive_ns)
+
+    @property
+    def end_ns(self) -> int:
+        """When it died; 0 if it hasn't."""
+        return time_of(self.died)
+
+    @property
+    def death_cause(self) -> dict[str, Any] | None:
+        """Ray's ActorDeathCause; None while the actor isn't dead."""
+        return _decode(self.death) if self.death and self.state == "DEAD" else None
+
+    @property
+    def has_address(self) -> bool:
+        """Ray clears an actor's address when it restarts and sets it when it is ALIVE again."""
+        return self.place is not None and self.placed > self.restarted
+
+    def num_restarts(self, reason: str | None = None) -> int:
+        """How often it restarted (for ``reason``); two dialects tell of the same restarts, so they don't add up."""
+        told = (self.restarts or {}, self.coarse_restarts or {})
+        return max(sum(1 for why in restarts.values() if reason in (None, why)) for restarts in told)
+
+    def apply(self, transition: ActorTransition, order: int) -> None:
+        """Take one state change into account."""
+        state = _STATES.get(transition.state, transition.state)
+        if supersedes(order, state, self.latest, self.state):
+            self.latest, self.state = order, state
+        self.first_ns = _first(self.first_ns, transition.timestamp_ns)
+        if state == "ALIVE":
+            self.first_alive_ns = _first(self.first_alive_ns, transition.timestamp_ns)
+        elif state == "RESTARTING":
+            self._restart(transition, order)
+        elif state == "DEAD":
+            death = encode(transition.death_cause) if transition.death_cause else b""
+            if order > self.died or (order == self.died and death > self.death):
+                self.died, self.death = order, death
+        if state == "ALIVE" or transition.node_id:
+            self._live_at(transition, order)
+
+    def _restart(self, transition: ActorTransition, order: int) -> None:
+        self.restarted = max(order, self.restarted)
+        if is_whole_second(transition.timestamp_ns):
+            self.coarse_restarts = _note(self.coarse_restarts, order, transition.restart_reason)
+        else:
+            self.restarts = _note(self.restarts, transition.timestamp_ns, transition.restart_reason)
+
+    def _live_at(self, transition: ActorTransition, order: int) -> None:
+        # Only ALIVE says where an actor lives; the export dialect repeats it later, which serves where ALIVE was lost.
+        if self.place is not None:
+            was, now = self.place.state == "ALIVE", transition.state == "ALIVE"
+            if was > now or (was == now and not supersedes(order, transition, self.placed, self.place)):
+                return
+        self.placed, self.place = order, transition
+
+
+def _first(known: int, timestamp_ns: int) -> int:
+    # A whole second stands for all of it, so that its exact time, where the other dialect tells it, comes first.
+    last = timestamp_ns + SECOND_NS - 1 if is_whole_second(timestamp_ns) else timestamp_ns
+    return min(known, last) if known else last
+
+
+def _begun(first: int) -> int:
+    return first - (SECOND_NS - 1) if first % SECOND_NS == SECOND_NS - 1 else first
+
+
+def _note(restarts: dict[int, str] | None, key: int, reason: str) -> dict[int, str]:
+    restarts = {} if restarts is None else restarts
+    restarts[key] = max(reason, restarts.get(key, reason))
+    return restarts
+
+
+class ActorTable:
+    """All actors by id."""
+
+    def __init__(self) -> None:
+        self._actors: dict[bytes, Actor] = {}
+        self._supervisors: dict[str, bytes] = {}
+        self._interned: dict[str, str] = {}
+        self.nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self._actors)
+
+    def __iter__(self) -> Iterator[Actor]:
+        return iter(self._actors.values())
+
+    def values(self) -> ValuesView[Actor]:
+        return self._actors.values()
+
+    def get(self, actor_id: bytes) -> Actor | None:
+        return self._actors.get(actor_id)
+
+    def supervisors(self) -> dict[str, bytes]:
+        """Submission id -> the actor that ran its driver."""
+        return self._supervisors
+
+    def define(self, record: ActorDefinition, position: int) -> None:
+        """Take in what an actor is."""
+        actor = self._actor(record.actor_id)
+        if actor.definition == record:
+            return
+        if actor.definition is None:
+            record = self._shared(record)
+            self.nbytes += len(record.name) + 16 * len(record.label_selector) + 16 * len(record.labels)
+        actor.definition = combine(actor.definition, record)
+        if record.name.startswith(SUPERVISOR):
+            submission = record.name.removeprefix(SUPERVISOR)
+            self._supervisors[submission] = max(record.actor_id, self._supervisors.get(submission, b""))
+
+    def update(self, record: ActorUpdate, position: int) -> None:
+        """Take in what happened to an actor."""
+        actor = self._actor(record.actor_id)
+        for step, transition in enumerate(record.transitions):
+            before = len(actor.death)
+            actor.apply(transition, order_of(transition.timestamp_ns, position + step))
+            self.nbytes += len(actor.death) - before
+            if transition.state == "RESTARTING":
+                self.nbytes += _RESTART_BYTES
+
+    def _actor(self, actor_id: bytes) -> Actor:
+        actor = self._actors.get(actor_id)
+        if actor is None:
+            actor = self._actors[actor_id] = Actor(actor_id)
+            self.nbytes += _ACTOR_BYTES
+        return actor
+
+    def _shared(self, record: ActorDefinition) -> ActorDefinition:
+        """The same with the texts that thousands of actors share kept once."""
+        texts = {name: getattr(record, name) for name in ("class_name", "ray_namespace", "serialized_runtime_env")}
+        for text in texts.values():
+            if text not in self._interned:
+                self._interned[text] = text
+                self.nbytes += len(text) + 100
+        return msgspec.structs.replace(record, **{name: self._interned[text] for name, text in texts.items()})

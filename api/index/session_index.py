@@ -1,0 +1,126 @@
+"""One session in memory: every record that was read of it, as the entities it tells of.
+
+    Decoded ─▶ apply ─┬▶ tasks (columns)
+                      ├▶ actors, nodes, workers, jobs, placement groups (Structs by id)
+                      ├▶ log events (a ring a job)
+                      └▶ opaque (kept whole for those who ask)
+
+Promises: records may be applied in any order and more than once; the entities are the same. Applying
+is the only thing that changes an index, and it bumps ``version``. What it leaves to others: locking
+(one thread at a time), reading (``reader.py``), the shape of an answer (``views/``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from api.index.actors import ActorTable
+from api.index.jobs import JobTable
+from api.index.log_events import LogEvents
+from api.index.nodes import NodeTable
+from api.index.opaque import OpaqueTable
+from api.index.placement_groups import PlacementGroupTable
+from api.index.seen_workers import SeenWorker, seen_workers
+from api.index.tasks import TaskTable
+from api.index.workers import WorkerTable
+from pipeline import events
+from pipeline.decode import Decoded
+
+
+class SessionIndex:
+    """A session's entities, and how many records they were made of."""
+
+    def __init__(self) -> None:
+        self.tasks = TaskTable()
+        self.actors = ActorTable()
+        self.nodes = NodeTable()
+        self.workers = WorkerTable()
+        self.jobs = JobTable()
+        self.placement_groups = PlacementGroupTable()
+        self.log_events = LogEvents()
+        self.opaque = OpaqueTable()
+        self.version = 0
+        self.records = 0
+        self.rejected = 0
+        self.unknown: dict[str, int] = {}
+        self._prepared = -1
+        self._seen_version = -1
+        self._seen: dict[bytes, SeenWorker] = {}
+        self._seen_at: dict[tuple[bytes, int], bytes] = {}
+        self._of_tasks: dict[type, Callable[[Any], None]] = {
+            events.TaskUpdate: self.tasks.update,
+            events.TaskDefinition: self.tasks.define,
+            events.TaskProfile: self.tasks.profile,
+        }
+        self._of_others: dict[type, Callable[[Any, int], None]] = {
+            events.ActorDefinition: self.actors.define,
+            events.ActorUpdate: self.actors.update,
+            events.NodeDefinition: self.nodes.define,
+            events.NodeUpdate: self.nodes.update,
+            events.WorkerDefinition: self.workers.define,
+            events.WorkerUpdate: self.workers.update,
+            events.DriverJobDefinition: self.jobs.define_driver,
+            events.DriverJobUpdate: self.jobs.update_driver,
+            events.SubmissionJobDefinition: self.jobs.define_submission,
+            events.SubmissionJobUpdate: self.jobs.update_submission,
+            events.PlacementGroupDefinition: self.placement_groups.define,
+            events.PlacementGroupUpdate: self.placement_groups.update,
+            events.LogEvent: self._log_event,
+            events.Opaque: self.opaque.add,
+        }
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory this index takes."""
+        tables = (
+            self.tasks,
+            self.actors,
+            self.nodes,
+            self.workers,
+            self.jobs,
+            self.placement_groups,
+            self.log_events,
+            self.opaque,
+        )
+        return sum(table.nbytes for table in tables)
+
+    def apply(self, decoded: Decoded) -> None:
+        """Take in what was decoded of one block."""
+        of_tasks, of_others = self._of_tasks.get, self._of_others
+        for record, position in zip(decoded.records, decoded.positions, strict=True):
+            kind = type(record)
+            if (task := of_tasks(kind)) is not None:
+                task(record)
+            else:
+                of_others[kind](record, position)
+        self.records += len(decoded.records)
+        self.rejected += len(decoded.rejected)
+        for name, count in decoded.unknown.items():
+            self.unknown[name] = self.unknown.get(name, 0) + count
+        self.version += 1
+
+    def prepared_tasks(self) -> TaskTable:
+        """The tasks, those of dead workers and finished jobs marked failed as Ray marks them."""
+        if self._prepared != self.version:
+            self.tasks.refresh(self.workers.deaths(), self.jobs.ends())
+            self._prepared = self.version
+        return self.tasks
+
+    def seen_workers(self) -> dict[bytes, SeenWorker]:
+        """The worker processes that tasks tell of, by id."""
+        if self._seen_version != self.version:
+            self._seen = seen_workers(self.tasks)
+            self._seen_at = {(seen.node_id, seen.pid): seen.worker_id for seen in self._seen.values()}
+            self._seen_version = self.version
+        return self._seen
+
+    def worker_at(self, node_id: bytes, pid: int) -> bytes:
+        """The worker that a task saw in a process; empty where none did (the export dialect leaves it to guess)."""
+        self.seen_workers()
+        return self._seen_at.get((node_id, pid), b"")
+
+    def _log_event(self, event: events.LogEvent, position: int) -> None:
+        self.log_events.add(event, position)
+        if event.source_type == "JOBS":
+            self.jobs.log(event)

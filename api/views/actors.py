@@ -1,0 +1,182 @@
+"""Ray's answers about actors: the State API's list and summary, and the dashboard's ``/logical/actors``."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from typing import Any
+
+from api.index.actors import Actor
+from api.index.session_index import SessionIndex
+from api.query import ListOptions, Row, SummaryOptions, envelope, list_response
+from api.schemas import ACTORS
+from api.views.google_style import google_style
+from api.views.listing import Rows, list_entities
+from pipeline.events import ActorDefinition
+
+ALL_FETCHED = "All actors fetched."
+ONE_FETCHED = "Actor details fetched."
+MAX_SUMMARIZED = 10_000
+MAX_DEAD = 100_000
+"""Dead actors that the dashboard keeps: Ray's ``maximum_gcs_destroyed_actor_cached_count``."""
+
+NIL_NODE = "ff" * 28
+NIL_WORKER = "ff" * 28
+_MS = 1_000_000
+_UNDEFINED = ActorDefinition(b"", b"", "")
+_BUNDLED = re.compile(r"(.+)_group_(\d+)_([0-9a-zA-Z]+)")
+_GROUPED = re.compile(r"(.+)_group_([0-9a-zA-Z]+)")
+_EXPLANATIONS = (
+    ("actor_died_error_context", "error_message"),
+    ("runtime_env_failed_context", "error_message"),
+    ("actor_unschedulable_context", "error_message"),
+    ("creation_task_failure_context", "formatted_exception_string"),
+)
+
+
+def list_actors(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
+    """``/api/v0/actors``."""
+    answer = list_entities(index.actors.values(), lambda actor: actor.actor_id, _row, ACTORS, options)
+    if options.detail:
+        for row in answer["result"]:
+            actor = index.actors.get(bytes.fromhex(row["actor_id"]))
+            row["death_cause"] = actor.death_cause if actor is not None else None
+    return answer
+
+
+def _row(actor: Actor) -> Row:
+    """The State API's columns, all but ``death_cause``."""
+    what = actor.definition or _UNDEFINED
+    place = actor.place
+    return {
+        "actor_id": actor.actor_id.hex(),
+        "class_name": what.class_name,
+        "state": actor.state,
+        "job_id": actor.job_id.hex(),
+        "name": what.name,
+        "node_id": place.node_id.hex() if place is not None else None,
+        "pid": place.pid if place is not None else 0,
+        "ray_namespace": what.ray_namespace,
+        "serialized_runtime_env": what.serialized_runtime_env,
+        "required_resources": what.required_resources,
+        "is_detached": what.is_detached,
+        "placement_group_id": what.placement_group_id.hex() or None,
+        "repr_name": place.repr_name if place is not None else "",
+        "num_restarts": str(actor.num_restarts()),
+        "num_restarts_due_to_lineage_reconstruction": str(actor.num_restarts("LINEAGE_RECONSTRUCTION")),
+        "num_restarts_due_to_node_preemption": str(actor.num_restarts("NODE_PREEMPTION")),
+        "call_site": what.call_site or None,
+        "label_selector": what.label_selector,
+        "fallback_strategy": None,
+    }
+
+
+def summarize_actors(index: SessionIndex, options: SummaryOptions) -> dict[str, Any]:
+    """``/api/v0/actors/summarize``: state counts by class, over the first 10,000 actors as in Ray."""
+    listed = list_response(
+        Rows(index.actors.values(), _row), ACTORS, ListOptions(limit=MAX_SUMMARIZED, filters=options.filters)
+    )
+    classes: dict[str, dict[str, Any]] = {}
+    for row in listed["result"]:
+        name, state = row["class_name"], row["state"]
+        counts = classes.setdefault(name, {"class_name": name, "state_counts": {}})["state_counts"]
+        counts[state] = counts.get(state, 0) + 1
+    summary = {"summary": classes, "total_actors": len(listed["result"]), "summary_by": "class"}
+    result = {"node_id_to_summary": {"cluster": summary}}
+    return envelope(listed["total"], listed["num_after_truncation"], listed["num_filtered"], result)
+
+
+def logical_actors(index: SessionIndex, actor_ids: list[str] | None = None) -> dict[str, Any]:
+    """``/logical/actors``, of ``actor_ids`` only where given; an unknown one is None."""
+    if actor_ids is not None:
+        return {"actors": {actor_id: _logical_or_none(index, actor_id) for actor_id in actor_ids}}
+    return {"actors": {actor.actor_id.hex(): logical_actor(index, actor) for actor in _shown(index)}}
+
+
+def logical_actor_detail(index: SessionIndex, actor_id: str) -> dict[str, Any]:
+    """``/logical/actors/{actor_id}``; the detail of an unknown one is None."""
+    return google_style({"detail": _logical_or_none(index, actor_id)})
+
+
+def _logical_or_none(index: SessionIndex, actor_id: str) -> dict[str, Any] | None:
+    try:
+        actor = index.actors.get(bytes.fromhex(actor_id))
+    except ValueError:
+        return None
+    return None if actor is None else logical_actor(index, actor)
+
+
+def _shown(index: SessionIndex) -> list[Actor]:
+    actors = list(index.actors)
+    if len(actors) <= MAX_DEAD:
+        return actors
+    living = [actor for actor in actors if actor.state != "DEAD"]
+    dead = (actor for actor in actors if actor.state == "DEAD")
+    return living + heapq.nlargest(MAX_DEAD, dead, key=lambda actor: (actor.died, actor.actor_id))
+
+
+def logical_actor(index: SessionIndex, actor: Actor) -> dict[str, Any]:
+    """One actor as the dashboard's pages know it."""
+    what = actor.definition or _UNDEFINED
+    place = actor.place
+    told = {
+        "placementGroupId": what.placement_group_id.hex(),
+        "callSite": what.call_site,
+    }
+    return {
+        "actorId": actor.actor_id.hex(),
+        "jobId": actor.job_id.hex(),
+        "address": _address(index, actor),
+        "name": what.name,
+        "className": what.class_name,
+        "labelSelector": what.label_selector,
+        "state": actor.state,
+        "numRestarts": str(actor.num_restarts()),
+        "timestamp": float(actor.timestamp_ns // _MS),
+        "pid": place.pid if place is not None else 0,
+        "startTime": actor.start_ns // _MS,
+        "endTime": actor.end_ns // _MS,
+        "reprName": place.repr_name if place is not None else "",
+        **{name: value for name, value in told.items() if value},
+        "actorClass": what.class_name,
+        "exitDetail": _exit_detail(actor.death_cause),
+        "requiredResources": original_resources(what.required_resources),
+        "gpus": [],
+        "processStats": None,
+        "mem": [],
+        "tpus": [],
+    }
+
+
+def _address(index: SessionIndex, actor: Actor) -> dict[str, Any]:
+    place = actor.place
+    if place is None:
+        return {"nodeId": NIL_NODE, "ipAddress": "", "port": 0, "workerId": NIL_WORKER}
+    if not actor.has_address:
+        return {"nodeId": "", "ipAddress": "", "port": 0, "workerId": ""}
+    return {
+        "nodeId": place.node_id.hex(),
+        "ipAddress": index.nodes.ip(place.node_id),
+        "port": place.port,
+        "workerId": (place.worker_id or index.worker_at(place.node_id, place.pid)).hex(),
+    }
+
+
+def _exit_detail(cause: dict[str, Any] | None) -> str:
+    for context, field in _EXPLANATIONS:
+        told = (cause or {}).get(context)
+        if isinstance(told, dict):
+            return str(told.get(field, ""))
+    return "-"
+
+
+def original_resources(resources: dict[str, float]) -> dict[str, float]:
+    """Resources as the user asked for them: inside a placement group Ray renames ``CPU`` to ``CPU_group_0_<id>``."""
+    original: dict[str, float] = {}
+    for name, amount in resources.items():
+        found = _BUNDLED.match(name) or _GROUPED.match(name)
+        if found is None:
+            original[name] = amount
+        elif found[1] != "bundle":
+            original[found[1]] = amount
+    return original

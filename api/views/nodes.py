@@ -1,0 +1,153 @@
+"""Ray's answers about nodes: the State API's list and the dashboard's ``/nodes``.
+
+The dashboard's answers are half the node's table (``raylet``) and half what its agent measured. Of the
+latter events carry nothing; what the pages can't do without stands there empty. Where a live dashboard
+forgets all but the id of a node that died, this one goes on telling what the node was.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.index.actors import Actor
+from api.index.nodes import Node
+from api.index.session_index import SessionIndex
+from api.query import ListOptions, Row, list_response
+from api.schemas import NODES
+from api.views.actors import logical_actor
+from api.views.google_style import google_style
+from pipeline.events import NodeDefinition
+
+SUMMARY_FETCHED = "Node summary fetched."
+HOST_NAMES_FETCHED = "Node hostname list fetched."
+DETAILS_FETCHED = "Node details fetched."
+UNKNOWN_VIEW = "Unknown view {view}"
+
+_UNDEFINED = NodeDefinition(b"", "")
+_REASONS = {
+    "EXPECTED_TERMINATION": "Expected termination",
+    "UNEXPECTED_TERMINATION": "Unexpected termination",
+    "AUTOSCALER_DRAIN_PREEMPTED": "Terminated due to preemption",
+    "AUTOSCALER_DRAIN_IDLE": "Terminated due to idle (no Ray activity)",
+}
+
+
+def list_nodes(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
+    """``/api/v0/nodes``."""
+    return list_response([_row(node) for node in index.nodes], NODES, options)
+
+
+def _row(node: Node) -> Row:
+    what = node.definition or _UNDEFINED
+    return {
+        "node_id": node.node_id.hex(),
+        "node_ip": what.node_ip_address,
+        "is_head_node": node.is_head,
+        "state": "ALIVE" if node.is_alive else "DEAD",
+        "state_message": state_message(node),
+        "node_name": what.node_name,
+        "resources_total": node.resources,
+        "labels": what.labels,
+        "start_time_ms": what.start_time_ms,
+        "end_time_ms": node.end_ms,
+    }
+
+
+def state_message(node: Node) -> str | None:
+    """Why a node died, in Ray's words; None where there is nothing to say."""
+    transition = node.transition
+    if node.is_alive or transition is None:
+        return None
+    parts = (_REASONS.get(transition.death_reason or "", ""), transition.death_reason_message or "")
+    return ": ".join(part for part in parts if part) or None
+
+
+def nodes_summary(index: SessionIndex) -> dict[str, Any]:
+    """``/nodes?view=summary``."""
+    return google_style({"summary": [_summary(index, node) for node in index.nodes], "nodeLogicalResources": {}})
+
+
+def nodes_host_names(index: SessionIndex) -> dict[str, Any]:
+    """``/nodes?view=hostNameList``: those of living nodes, each once."""
+    names = {_hostname(index, node) for node in index.nodes if node.is_alive}
+    return {"hostNameList": sorted(names)}
+
+
+def node_detail(index: SessionIndex, node_id: str) -> dict[str, Any] | None:
+    """``/nodes/{node_id}``; None for an unknown node, whose page would be blank."""
+    try:
+        node = index.nodes.get(bytes.fromhex(node_id))
+    except ValueError:
+        return None
+    if node is None:
+        return None
+    actors = {actor.actor_id.hex(): logical_actor(index, actor) for actor in index.actors if _lives_on(actor, node)}
+    return google_style({"detail": {**_summary(index, node), "actors": actors, "workers": []}})
+
+
+def _lives_on(actor: Actor, node: Node) -> bool:
+    return actor.place is not None and actor.place.node_id == node.node_id and actor.has_address
+
+
+def _summary(index: SessionIndex, node: Node) -> dict[str, Any]:
+    what = node.definition or _UNDEFINED
+    return {
+        "hostname": _hostname(index, node),
+        "ip": what.node_ip_address,
+        "raylet": _raylet(index, node),
+        "bootTime": what.start_time_ms / 1000,  # the machine's own isn't known, and none shows as "Invalid Date"
+        "loadAvg": [[0, 0, 0], [0, 0, 0]],
+        "networkSpeed": [0, 0],
+        "cmdline": [],
+        "gpus": [],
+        "tpus": [],
+    }
+
+
+def _raylet(index: SessionIndex, node: Node) -> dict[str, Any]:
+    """Ray's GcsNodeInfo, its unset fields as Ray shows them, and the two figures that the pages add up."""
+    what = node.definition or _UNDEFINED
+    return {
+        "objectStoreUsedMemory": 0,
+        "objectStoreAvailableMemory": int(node.resources.get("object_store_memory", 0)),
+        "nodeId": node.node_id.hex(),
+        "nodeManagerAddress": what.node_ip_address,
+        "rayletSocketName": "",
+        "objectStoreSocketName": "",
+        "nodeManagerPort": 0,
+        "objectManagerPort": 0,
+        "nodeManagerHostname": _hostname(index, node),
+        "metricsExportPort": 0,
+        "runtimeEnvAgentPort": 0,
+        "metricsAgentPort": 0,
+        "dashboardAgentListenPort": 0,
+        "resourcesTotal": node.resources,
+        "nodeName": what.node_name,
+        "startTimeMs": str(what.start_time_ms),
+        "isHeadNode": node.is_head,
+        "labels": what.labels,
+        "tempDir": "",
+        "sessionDir": "",
+        "state": "ALIVE" if node.is_alive else "DEAD",
+        "instanceId": what.instance_id,
+        "nodeTypeName": "",
+        "instanceTypeName": what.instance_type_name,
+        "endTimeMs": str(node.end_ms),
+        **_death_info(node),
+        "stateMessage": state_message(node),
+    }
+
+
+def _death_info(node: Node) -> dict[str, Any]:
+    transition = node.transition
+    if node.is_alive or transition is None or transition.death_reason is None:
+        return {}
+    told = {"reason": transition.death_reason, "reasonMessage": transition.death_reason_message or ""}
+    return {"deathInfo": told}
+
+
+def _hostname(index: SessionIndex, node: Node) -> str:
+    """As its definition says; the export dialect doesn't, there Ray's log events may have let it slip."""
+    named = node.definition.hostname if node.definition is not None else ""
+    overheard = index.log_events.hostname(node.node_id.hex())
+    return named or overheard or (index.log_events.hostname("head") if node.is_head else "")

@@ -1,0 +1,141 @@
+"""Ray's answer about worker processes.
+
+Three sources: what Ray told of its workers, its drivers (Ray tells of them as jobs only), and the workers
+that are known only because a task ran in them. Of the latter two, how a process ended isn't known; they
+live as long as what they served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from api.index.actors import Actor
+from api.index.jobs import Driver
+from api.index.seen_workers import DRIVER_SUFFIX, SeenWorker
+from api.index.session_index import SessionIndex
+from api.index.workers import UNKNOWN_MS, Worker
+from api.query import ListOptions, Row, list_response
+from api.schemas import WORKERS
+from pipeline.events import WorkerDefinition
+
+_UNDEFINED = WorkerDefinition(b"", b"", "WORKER", 0)
+
+
+def list_workers(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
+    """``/api/v0/workers``."""
+    return list_response(list(_rows(index)), WORKERS, options)
+
+
+def _rows(index: SessionIndex) -> Iterator[Row]:
+    seen = index.seen_workers()
+    drivers = {driver.job_id + DRIVER_SUFFIX: driver for driver in index.jobs.drivers()}
+    for worker in index.workers:
+        yield _worker_row(index, worker)
+    for worker_id, driver in drivers.items():
+        if worker_id not in index.workers:
+            yield _driver_row(index, driver, seen.get(worker_id) or SeenWorker(worker_id))
+    working = {(actor.place.node_id, actor.place.pid) for actor in index.actors if _works(actor) and actor.place}
+    for worker_id, ran in seen.items():
+        if worker_id not in index.workers and worker_id not in drivers:
+            yield _seen_row(index, ran, (ran.node_id, ran.pid) in working)
+
+
+def _works(actor: Actor) -> bool:
+    return actor.state == "ALIVE" and actor.has_address
+
+
+def _worker_row(index: SessionIndex, worker: Worker) -> Row:
+    what = worker.definition or _UNDEFINED
+    death = worker.death
+    return _row(
+        index,
+        worker.worker_id,
+        is_alive=worker.is_alive,
+        worker_type=what.worker_type,
+        node_id=what.node_id,
+        pid=what.pid,
+        exit_type=death.exit_type if death is not None else None,
+        exit_detail=death.exit_detail if death is not None else None,
+        worker_launch_time_ms=worker.launch_ms or UNKNOWN_MS,
+        worker_launched_time_ms=worker.launched_ms or UNKNOWN_MS,
+        start_time_ms=worker.start_ms,
+        end_time_ms=worker.end_ms,
+    )
+
+
+def _driver_row(index: SessionIndex, driver: Driver, seen: SeenWorker) -> Row:
+    what = driver.definition
+    submission = index.jobs.submission(driver.submission_id)
+    told = submission.driver_node_id if submission is not None else None
+    node_id = (what.driver_node_id if what is not None else b"") or seen.node_id
+    return _row(
+        index,
+        seen.worker_id,
+        is_alive=not driver.is_dead,
+        worker_type="DRIVER",
+        node_id=node_id or _id(told),
+        ip=(what.driver_ip_address if what is not None else "") or seen.ip,
+        pid=what.driver_pid if what is not None else seen.pid,
+        start_time_ms=driver.start_ms,
+        end_time_ms=driver.end_ms,
+    )
+
+
+def _id(text: str | None) -> bytes:
+    try:
+        return bytes.fromhex(text or "")
+    except ValueError:
+        return b""
+
+
+def _seen_row(index: SessionIndex, worker: SeenWorker, works: bool) -> Row:
+    """Alive until its node or its job ends; an actor may outlive the job that made it, and its worker with it."""
+    node, driver = index.nodes.get(worker.node_id), index.jobs.driver(worker.job_id)
+    ends = [node.end_ms] if node is not None and not node.is_alive else []
+    if driver is not None and driver.is_dead and not works:
+        ends.append(driver.end_ms)
+    return _row(
+        index,
+        worker.worker_id,
+        is_alive=not ends,
+        worker_type="DRIVER" if worker.is_driver else "WORKER",
+        node_id=worker.node_id,
+        ip=worker.ip,
+        pid=worker.pid,
+        end_time_ms=min(ends, default=0),
+    )
+
+
+def _row(
+    index: SessionIndex,
+    worker_id: bytes,
+    *,
+    is_alive: bool,
+    worker_type: str,
+    node_id: bytes,
+    pid: int,
+    ip: str = "",
+    exit_type: str | None = None,
+    exit_detail: str | None = None,
+    worker_launch_time_ms: int = UNKNOWN_MS,
+    worker_launched_time_ms: int = UNKNOWN_MS,
+    start_time_ms: int = 0,
+    end_time_ms: int = 0,
+) -> Row:
+    return {
+        "worker_id": worker_id.hex(),
+        "is_alive": is_alive,
+        "worker_type": worker_type,
+        "exit_type": exit_type,
+        "node_id": node_id.hex(),
+        "ip": index.nodes.ip(node_id) or ip,
+        "pid": pid,
+        "exit_detail": exit_detail,
+        "worker_launch_time_ms": worker_launch_time_ms,
+        "worker_launched_time_ms": worker_launched_time_ms,
+        "start_time_ms": start_time_ms,
+        "end_time_ms": end_time_ms,
+        "debugger_port": None,
+        "num_paused_threads": None,
+    }
