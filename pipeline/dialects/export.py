@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from pipeline.dialects import export_wire as wire
-from pipeline.dialects.posted import ACTOR_CAUSE_IDS, task_profile
+from pipeline.dialects.posted_cluster import ACTOR_CAUSE_IDS
+from pipeline.dialects.posted_tasks import profile
 from pipeline.dialects.posted_wire import LogInfo
 from pipeline.dialects.wire import (
     ACTOR_STATE,
@@ -87,7 +88,7 @@ def _export_task(data: msgspec.Raw, time_ns: int, out: list[Record]) -> None:
     if task.state_updates is not None:
         out.append(_task_update(task, task.state_updates))
     if task.profile_events is not None:
-        out.append(task_profile(task.task_id, task.attempt_number, task.job_id, task.profile_events))
+        out.append(profile(task.task_id, task.attempt_number, task.job_id, task.profile_events))
 
 
 def _task_definition(task: wire.ExportTask, info: wire.TaskInfo) -> TaskDefinition:
@@ -237,12 +238,9 @@ def _export_submission_job(data: msgspec.Raw, time_ns: int, out: list[Record]) -
 
 
 def _opaque(event: wire.ExportEvent, time_ns: int) -> Opaque:
-    kind, field = _OPAQUE[event.source_type]
+    kind, fields = _OPAQUE[event.source_type]
     data = _dict.decode(event.event_data)
-    key = data.get(field, "")
-    if not isinstance(key, str):
-        raise ValueError(f"{field} is not a text")
-    return Opaque(kind, key, time_ns, data)
+    return Opaque(kind, "/".join(str(data.get(field, "")) for field in fields), time_ns, data)
 
 
 _NAMED: dict[str | int, Callable[[msgspec.Raw, int, list[Record]], None]] = {
@@ -256,14 +254,15 @@ _CONVERT: dict[str | int, Callable[[msgspec.Raw, int, list[Record]], None]] = {
     **_NAMED,
     **dict(enumerate(_NAMED.values())),  # in the order of ExportEvent.SourceType
 }
+# What tells one from another; a DATASET_OPERATOR_EVENT has no id of its own.
 _IDS = {
-    "TRAIN_RUN": "id",
-    "TRAIN_RUN_ATTEMPT": "attempt_id",
-    "DATASET_METADATA": "dataset_id",
-    "DATASET_OPERATOR_EVENT": "operator_id",
-    "DATASET_OPERATOR_SCHEMA": "operator_uuid",
+    "TRAIN_RUN": ("id",),
+    "TRAIN_RUN_ATTEMPT": ("attempt_id",),
+    "DATASET_METADATA": ("dataset_id",),
+    "DATASET_OPERATOR_EVENT": ("dataset_id", "operator_id", "event_time"),
+    "DATASET_OPERATOR_SCHEMA": ("operator_uuid",),
 }
-_OPAQUE: dict[str | int, tuple[str, str]] = {
-    **{f"EXPORT_{kind}": (kind, field) for kind, field in _IDS.items()},
+_OPAQUE: dict[str | int, tuple[str, tuple[str, ...]]] = {
+    **{f"EXPORT_{kind}": (kind, fields) for kind, fields in _IDS.items()},
     **dict(enumerate(_IDS.items(), start=5)),
 }

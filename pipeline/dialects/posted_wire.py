@@ -318,3 +318,11 @@ class Event(Wire):
     platform_event: dict[str, Any] | None = None
     worker_lifecycle_event: WorkerLifecycleEvent | None = None
     worker_definition_event: WorkerDefinitionEvent | None = None
+
+
+class Envelope(Wire):
+    """What a post is sorted by. None: not said."""
+
+    event_id: str | None = None
+    session_name: str | None = None
+    node_id: Id | None = None
