@@ -23,7 +23,7 @@ from uuid import uuid4
 
 from anyio import to_thread
 
-from pipeline.errors import AlreadyExists, Denied, NotFound, StoreError, Unavailable
+from pipeline.errors import AlreadyExists, ConfigError, Denied, NotFound, StoreError, Unavailable
 from pipeline.store import MAX_DEPTH, Listing, ObjectInfo, check_key, check_level, check_prefix, check_range, is_key
 
 _TMP = ".tmp"
@@ -40,7 +40,9 @@ class FileStore:
     """Objects as files below ``root``, which the first put makes where it is absent."""
 
     def __init__(self, root: Path) -> None:
-        self._root = os.path.abspath(root)
+        if not root.is_absolute():
+            raise ConfigError(f"a store's folder must be an absolute path: {root}")
+        self._root = str(root)
         self._swept = False
 
     @property
@@ -104,19 +106,14 @@ class FileStore:
 
     def _get(self, key: str, start: int, end: int | None) -> bytes:
         *folders, name = key.split("/")
-        with self._translated("get", key), self._folder(folders) as folder:
-            try:
-                fd = os.open(name, _FILE, dir_fd=folder)
-            except OSError as exc:
-                if exc.errno in (errno.ELOOP, errno.ENXIO):
-                    raise NotFound(f"no object {key} in {self.url}: a link or socket stands there") from exc
-                raise
-            with open(fd, "rb") as file:
-                stat = os.fstat(fd)
-                if not S_ISREG(stat.st_mode):
-                    raise NotFound(f"no object {key} in {self.url}")
-                file.seek(start)
-                return file.read(max(0, min(stat.st_size, stat.st_size if end is None else end) - start))
+        with (
+            self._translated("get", key),
+            self._folder(folders) as folder,
+            open(name, "rb", opener=partial(_open_object, folder)) as file,
+        ):
+            size = os.fstat(file.fileno()).st_size
+            file.seek(start)
+            return file.read(max(0, min(size, size if end is None else end) - start))
 
     def _list(self, prefix: str, after: str, limit: int | None) -> _Infos:
         *folders, name = prefix.split("/")
@@ -253,6 +250,20 @@ def _step(fd: int, name: str, create: bool) -> int:
         os.mkdir(name, dir_fd=fd)
     os.fsync(fd)
     return os.open(name, _FOLDER, dir_fd=fd)
+
+
+def _open_object(folder: int, name: str, _flags: int) -> int:
+    """Only a file that is one: no link, pipe or socket that somebody left there, and no folder."""
+    try:
+        fd = os.open(name, _FILE, dir_fd=folder)
+    except OSError as exc:
+        if exc.errno == errno.ENXIO:  # a socket
+            raise FileNotFoundError(errno.ENOENT, "not a file") from exc
+        raise
+    if not S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, "not a file")
+    return fd
 
 
 def _write(name: str, folder: int, data: bytes) -> str:

@@ -78,7 +78,10 @@ class ObjectStore(Protocol):
         ...
 
     async def list_level(self, prefix: str) -> Listing:
-        """What stands directly below ``prefix`` (which ends in ``/`` or is empty), as a folder would show it."""
+        """What stands directly below ``prefix`` (which ends in ``/`` or is empty), as a folder would show it.
+
+        A prefix may still be shown for a while after the last object below it was deleted (SeaweedFS does so).
+        """
         ...
 
     async def delete(self, key: str) -> None:

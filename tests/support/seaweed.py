@@ -17,12 +17,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import botocore.session
 import pytest
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from support.s3server import S3Server
 from support.skips import need
 
 _START_BUDGET = 30.0
@@ -32,44 +30,11 @@ _READER_KEY, _READER_SECRET = "testreader", "testreadersecret"
 
 
 @dataclass(frozen=True)
-class SeaweedServer:
-    """Where the server is, and who may do what: the first pair everything, the reader's only reading and listing."""
+class SeaweedServer(S3Server):
+    """The first pair of keys may do everything, the reader's may only read and list."""
 
-    endpoint: str
-    access_key: str
-    secret_key: str
-    reader_access_key: str
-    reader_secret_key: str
-    region: str = "us-east-1"
-
-    def client(self) -> Any:
-        """A blocking botocore client, for arranging and for looking at what stands there from outside."""
-        return botocore.session.Session().create_client(
-            "s3",
-            region_name=self.region,
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
-        )
-
-    def new_bucket(self) -> str:
-        """Make an empty bucket nobody else uses, and return its name."""
-        name = f"test-{uuid4().hex[:16]}"
-        client = self.client()
-        try:
-            client.create_bucket(Bucket=name)
-        finally:
-            client.close()
-        return name
-
-    def environment(self) -> dict[str, str]:
-        """What a process that talks to the server needs in its environment."""
-        return {
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+    reader_access_key: str = _READER_KEY
+    reader_secret_key: str = _READER_SECRET
 
 
 @contextmanager
@@ -84,7 +49,7 @@ def seaweed() -> Iterator[SeaweedServer]:
             process = subprocess.Popen([str(program), *arguments], stdout=log, stderr=log, cwd=folder)
         try:
             endpoint = f"http://127.0.0.1:{port['s3']}"
-            server = SeaweedServer(endpoint, _ACCESS_KEY, _SECRET_KEY, _READER_KEY, _READER_SECRET)
+            server = SeaweedServer(endpoint, _ACCESS_KEY, _SECRET_KEY)
             _wait(server, process, Path(folder) / "log")
             yield server
         finally:
