@@ -1,0 +1,74 @@
+"""What a server needs to answer for a session: a new process each time, so that the first answer loads all of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from support.processes import Program, server, session_url
+from support.rayhead import fetch
+
+from bench.generate import Generated
+from bench.stores import Place
+
+SUMMARY = "/api/v0/tasks/summarize"
+ROWS = "/api/v0/tasks?limit=10000&detail=1"
+WARM = (
+    SUMMARY,
+    "/api/v0/tasks?limit=100",
+    ROWS,
+    "/api/v0/tasks?limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=FAILED",
+    "/api/v0/tasks?limit=100&filter_keys=name&filter_predicates=%3D&filter_values=step_07",
+    "/api/v0/actors?detail=1",
+)
+
+
+class Loaded(NamedTuple):
+    """Seconds until each first answer came, each of a server just started; the best of some for the warm ones."""
+
+    summary: float
+    rows: float
+    warm: dict[str, float]
+    peak_rss: int
+    idle_rss: int
+
+
+def load(generated: Generated, place: Place, folder: Path, *, repeats: int = 5) -> Loaded:
+    folder.mkdir(parents=True, exist_ok=True)
+    with server(place.options, folder, environment=place.environment) as program:
+        rows, body = _time(program, generated, ROWS)
+        _check(json.loads(body)["data"]["result"], generated)
+    with server(place.options, folder, environment=place.environment) as program:
+        idle = program.peak_rss()
+        summary, body = _time(program, generated, SUMMARY)
+        _check_summary(json.loads(body)["data"]["result"]["result"], generated)
+        warm = {url: min(_time(program, generated, url)[0] for _ in range(repeats)) for url in WARM}
+        return Loaded(summary, rows, warm, program.peak_rss(), idle)
+
+
+def _time(program: Program, generated: Generated, url: str) -> tuple[float, bytes]:
+    begin = time.perf_counter()
+    status, body = fetch(session_url(program, generated.session) + url, timeout=600)
+    if status != 200:
+        raise AssertionError(f"{url} was answered {status}: {body[:500]!r}\n{program.log()[-3000:]}")
+    return time.perf_counter() - begin, body
+
+
+def _check(result: dict[str, object], generated: Generated) -> None:
+    if result["total"] != generated.attempts:
+        raise AssertionError(f"{generated.attempts} attempts were collected, {result['total']} are answered")
+
+
+def _check_summary(result: dict[str, dict[str, dict[str, object]]], generated: Generated) -> None:
+    """Of a summary, every attempt in its last state."""
+    counts: dict[str, int] = {}
+    for row in result["cluster"]["summary"].values():
+        states = row["state_counts"]
+        assert isinstance(states, dict)
+        for state, count in states.items():
+            counts[state] = counts.get(state, 0) + count
+    wanted = {"FINISHED": generated.attempts - generated.failed, "FAILED": generated.failed}
+    if counts != wanted:
+        raise AssertionError(f"the summary counts {counts}, not {wanted}")
