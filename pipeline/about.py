@@ -1,0 +1,31 @@
+"""What a collector says of a session as a whole: that it is there, and, on the head, that it has ended."""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from pipeline.catalog import new_metadata, read_metadata, write_metadata
+from pipeline.config import CollectorConfig
+from pipeline.layout import SessionKey
+from pipeline.ship import VERSION
+from pipeline.store import ObjectStore
+
+
+async def seen(store: ObjectStore, config: CollectorConfig, key: SessionKey, lives: bool) -> None:
+    """The session is there. The head takes back an end that wasn't one, as when only its collector was restarted."""
+    known = await read_metadata(store, key)
+    if known is not None and known.ended_ms is not None and lives and config.role == "head":
+        await write_metadata(store, structs.replace(known, ended_ms=None), merge=False)
+    else:
+        await write_metadata(store, _mine(config, key))
+
+
+async def ended(store: ObjectStore, config: CollectorConfig, key: SessionKey, at_ms: int) -> None:
+    """The session is over; the first end that was said stands."""
+    known = await read_metadata(store, key)
+    if known is None or known.ended_ms is None:
+        await write_metadata(store, structs.replace(_mine(config, key), ended_ms=at_ms))
+
+
+def _mine(config: CollectorConfig, key: SessionKey):  # type: ignore[no-untyped-def]
+    return new_metadata(key, owner_kind=config.owner_kind, owner_name=config.owner_name, writer_version=VERSION)

@@ -1,0 +1,330 @@
+"""One session from its files to the store: reads, gathers, ships, releases; what it holds is bounded.
+
+    files ──read──▶ builder ──(0: waits)──▶ ship
+            ▲        ≤ 1 segment             ≤ 1 segment, put and committed before the next is taken
+            └── stops while the builder is full and the segment before it is still being shipped
+
+Memory is two segments, their compressed form, and one read of ``ROUND`` bytes (or a line of
+``LINE_LIMIT``). Nothing else is kept: if this is stopped or killed at any moment, or if another
+collector turns out to have written, all begins again from what the store has.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal, Protocol
+
+import anyio
+import structlog
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from pipeline import checkpoint, metrics, node
+from pipeline.about import ended, seen
+from pipeline.batch import Body, Chunk, Gap, SegmentBuilder
+from pipeline.config import CollectorConfig
+from pipeline.cursor import Cursor
+from pipeline.decode import decode_block
+from pipeline.errors import HoleError
+from pipeline.layout import SessionKey
+from pipeline.patience import Patience
+from pipeline.recover import load_checkpoint, recover
+from pipeline.session import state
+from pipeline.ship import Announce, At, Shipper, nothing
+from pipeline.source import LINE_LIMIT, SPOOL
+from pipeline.store import ObjectStore
+from pipeline.tail import Lines, Long, Place, Tailer
+from pipeline.watch import Wake
+
+ROUND = 4 << 20
+
+Until = Literal["told", "read", "stopped"]
+OnBatch = Callable[[SessionKey, str, list[Chunk]], Awaitable[None]]
+
+log = structlog.get_logger()
+
+
+class SpoolFiles(Protocol):
+    """What a follower asks of the spool. Both may block for a moment."""
+
+    def active(self, session: str) -> str | None:
+        """The name of the file that may still be appended to; every other one of the session never is again."""
+        ...
+
+    def release(self, session: str, filename: str) -> None:
+        """Delete a file that isn't active; no error where it is gone."""
+        ...
+
+
+class Follower:
+    """One session's pipeline. ``until`` says when ``run`` ends: when told otherwise, when all there is was
+    shipped, or the same at once, without waiting for a segment to be due."""
+
+    def __init__(
+        self,
+        config: CollectorConfig,
+        store: ObjectStore,
+        patience: Patience,
+        spool: SpoolFiles,
+        key: SessionKey,
+        places: list[Place],
+        *,
+        until: Until = "told",
+        on_batch: OnBatch | None = None,
+        on_segment: Announce | None = None,
+        at: At = nothing,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.key = key
+        self.places = places
+        self.until: Until = until
+        self.wake = Wake()
+        self.node: str | None = None
+        self.done = False
+        self._config, self._store, self._patience, self._spool = config, store, patience, spool
+        self._on_batch, self._on_segment, self._at, self._now_ns = on_batch, on_segment, at, now_ns
+        self._asked = False
+        self._shipper: Shipper | None = None
+        self._tailer = Tailer(places, {})
+        self._builder = SegmentBuilder(config.segment_bytes, config.segment_age)
+        self._log = log.bind(session=key.session)
+
+    def finish(self, until: Until) -> None:
+        self.until = until
+        self.wake.set()
+
+    def ask(self) -> None:
+        """Close the segment now."""
+        self._asked = True
+        self.wake.set()
+
+    async def run(self) -> None:
+        """Until everything is in the store, for what ``until`` calls everything."""
+        self.node = await self._find_node()
+        if self.node is None:
+            self._log.warning("no node id for this session, its records wait")
+            return
+        while not await self._follow(self.node):
+            pass
+        self.done = True
+        metrics.BYTES_UNREAD.labels(self.key.session).set(0)
+
+    async def _follow(self, node_id: str) -> bool:
+        """From the cursor on; False where that has to begin again because another collector wrote."""
+        cursor = await recover(self._store, self._patience, self.key, node_id, self._file)
+        await self._forget_released(cursor)
+        self._shipper = shipper = Shipper(
+            self._store,
+            self._patience,
+            self.key,
+            node_id,
+            cursor,
+            self._file,
+            self._now_ns,
+            announce=self._on_segment,
+            at=self._at,
+        )
+        self._tailer = Tailer(self.places, cursor.sources)
+        self._builder = SegmentBuilder(self._config.segment_bytes, self._config.segment_age)
+        self._log.info("following", node=node_id, next_seq=cursor.seq + 1, sources=len(cursor.sources))
+        send, receive = anyio.create_memory_object_stream[Body](0)
+        complete = True
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._read, send, shipper)
+            async with receive:
+                await self._patience.insist(partial(seen, self._store, self._config, self.key, self.until == "told"))
+                complete = await self._ship(receive, shipper)
+            if not complete:
+                tasks.cancel_scope.cancel()
+        if complete:
+            await self._release(shipper, await self._writable())
+        return complete
+
+    async def _ship(self, receive: MemoryObjectReceiveStream[Body], shipper: Shipper) -> bool:
+        async for body in receive:
+            try:
+                if not await shipper.ship(body):
+                    return False
+            except HoleError as exc:
+                self._log.error("segment doesn't follow the cursor, going on from the store", error=str(exc))
+                return False
+            self.wake.set()
+        return True
+
+    async def _read(self, send: MemoryObjectSendStream[Body], shipper: Shipper) -> None:
+        async with send:
+            while True:
+                until, asked = self.until, self._asked
+                self._asked = False
+                writable = await self._writable()
+                found, lost, more = await anyio.to_thread.run_sync(self._round)
+                self._at("read")
+                await self._gather(found, lost, send)
+                metrics.BYTES_UNREAD.labels(self.key.session).set(self._tailer.unread())
+                if not more:
+                    await self._close_due(until, asked, send)
+                    await self._release(shipper, writable)
+                    if until == "stopped" or (until == "read" and self._builder.empty and self._committed(shipper)):
+                        return
+                    await self._wait()
+
+    async def _gather(self, found: list[Chunk | Long], lost: list[Gap], send: MemoryObjectSendStream[Body]) -> None:
+        chunks = [each if isinstance(each, Chunk) else await self._keep_aside(each) for each in found]
+        if chunks and self._on_batch is not None and self.node is not None:
+            await self._on_batch(self.key, self.node, chunks)
+        for gap in lost:
+            metrics.BYTES_LOST.labels(gap.why).inc(gap.end - gap.start)
+            self._log.error(
+                "bytes gone before they were read", source=gap.source, why=gap.why, bytes=gap.end - gap.start
+            )
+            self._builder.lost(gap, anyio.current_time())
+        for chunk in chunks:
+            self._builder.add(chunk, anyio.current_time())
+            if self._builder.due(anyio.current_time()) == "full":
+                await send.send(self._builder.close("full"))
+
+    async def _close_due(self, until: Until, asked: bool, send: MemoryObjectSendStream[Body]) -> None:
+        reason = self._builder.due(anyio.current_time())
+        if reason is None and not self._builder.empty:
+            reason = "shutdown" if until == "stopped" else "asked" if asked else None
+        if reason is not None:
+            await send.send(self._builder.close(reason))
+
+    async def _wait(self) -> None:
+        now = anyio.current_time()
+        await self.wake.wait(min(self._config.rescan, self._builder.due_at() - now))
+        if self._config.linger and self.until != "stopped":
+            await anyio.sleep(self._config.linger)
+
+    def _round(self) -> tuple[list[Chunk | Long], list[Gap], bool]:
+        """Read and measure, in a thread: each line is decoded once here, and not kept."""
+        round_ = self._tailer.read(ROUND)
+        found: list[Chunk | Long] = []
+        lost = []
+        for item in round_.items:
+            match item:
+                case Lines():
+                    found.append(_measured(item))
+                case Long():
+                    found.append(item)
+                case Gap():
+                    lost.append(item)
+        return found, lost, round_.more
+
+    async def _keep_aside(self, long: Long) -> Chunk:
+        """Store the bytes of a line that is too long, in pieces, before its place is passed."""
+        metrics.LINES_TOO_LONG.inc()
+        self._log.error("line too long, kept aside", source=long.source, start=long.start, bytes=long.end - long.start)
+        for number, start in enumerate(range(long.start, long.end, LINE_LIMIT)):
+            end = min(start + LINE_LIMIT, long.end)
+            data = await anyio.to_thread.run_sync(self._tailer.slice, long.source, start, end)
+            name = f"too_long.{long.source.replace('/', '+')[:180]}.{long.start:016d}.{number:04d}".replace("..", ".")
+            await self._patience.insist(partial(self._store.put, self.key.quarantine(self.node or "", name), data))
+        gap = Gap(long.source, long.start, long.end, "too_long")
+        return Chunk(long.source, long.dialect, long.end, long.end, b"", long.tail, gap=gap)
+
+    # what was shipped
+
+    def _committed(self, shipper: Shipper) -> bool:
+        return all(shipper.cursor.end(source) == at.end for source, at in self._tailer.positions.items())
+
+    async def _writable(self) -> str | None:
+        return await anyio.to_thread.run_sync(self._spool.active, self.key.session)
+
+    async def _release(self, shipper: Shipper, writable: str | None) -> None:
+        """Delete spool files that are all in the store. ``writable`` was asked for before they were read to the end."""
+        ready = []
+        for source, position in self._tailer.positions.items():
+            folder, _, filename = source.partition("/")
+            committed = shipper.cursor.end(source) == position.end
+            if folder == SPOOL.name and filename != writable and committed and self._tailer.drained(source) is not None:
+                ready.append((source, filename))
+        for source, filename in ready:
+            await anyio.to_thread.run_sync(self._spool.release, self.key.session, filename)
+            self._tailer.forget(source)
+        shipper.cursor.forget(source for source, _ in ready)
+        if ready:
+            self._at("released")
+
+    async def _forget_released(self, cursor: Cursor) -> None:
+        """Spool files in the cursor that are gone were released: they never come back."""
+        spool = next((place.path for place in self.places if place.folder is SPOOL), None)
+        names = await anyio.to_thread.run_sync(_names, spool)
+        folder = f"{SPOOL.name}/"
+        cursor.forget([s for s in cursor.sources if s.startswith(folder) and s.removeprefix(folder) not in names])
+
+    async def say_ended(self, at_ms: int | None) -> None:
+        """The session is over; only the head's collector says so."""
+        if self._config.role == "head":
+            at_ms = at_ms or self._now_ns() // 1_000_000
+            await self._patience.insist(partial(ended, self._store, self._config, self.key, at_ms))
+
+    def left(self) -> int:
+        """Bytes seen that are not known to be in the store. Blocking."""
+        if self.done:
+            return 0
+        if self._shipper is None:
+            return sum(size for _, size, _ in state(self.places))
+        cursor = self._shipper.cursor
+        return sum(max(0, size - cursor.end(source)) for source, size in self._tailer.sizes().items())
+
+    # who we are
+
+    @property
+    def _file(self) -> Path:
+        return checkpoint.path(self._config.data_dir, self.key.session)
+
+    async def _find_node(self) -> str | None:
+        """The node id: what this session was begun with, else the setting, Ray's folder, or a posted record."""
+        said = False
+        while True:
+            found = await anyio.to_thread.run_sync(self._look_for_node)
+            if found is not None or self.until != "told":
+                return found
+            if not said:
+                self._log.info("waiting for Ray to say which node this is")
+                said = True
+            await self.wake.wait(self._config.rescan)
+
+    def _look_for_node(self) -> str | None:
+        saved = load_checkpoint(self._file, self._store.url, self.key)
+        if saved is not None:
+            if self._config.node_id not in (None, saved.node):
+                self._log.warning("session was begun as another node, going on as that", node=saved.node)
+            return saved.node
+        spool = self._config.data_dir / "spool" / self.key.session
+        return (
+            self._config.node_id
+            or node.from_session_folder(self._config.ray_tmp / self.key.session)
+            or node.from_spool(spool)
+        )
+
+
+def _measured(lines: Lines) -> Chunk:
+    decoded = decode_block(lines.data, lines.dialect, lines.start)
+    metrics.LINES_READ.labels(lines.dialect).inc(decoded.lines)
+    metrics.BYTES_READ.labels(lines.dialect).inc(len(lines.data))
+    for rejected in decoded.rejected:
+        metrics.LINES_NOT_UNDERSTOOD.labels(rejected.why).inc()
+    if decoded.unknown:
+        metrics.LINES_NOT_UNDERSTOOD.labels("unknown_type").inc(sum(decoded.unknown.values()))
+    return Chunk(
+        source=lines.source,
+        dialect=lines.dialect,
+        start=lines.start,
+        end=lines.end,
+        data=lines.data,
+        tail=lines.tail,
+        records=decoded.lines,
+        min_time_ns=decoded.min_time_ns,
+        max_time_ns=decoded.max_time_ns,
+    )
+
+
+def _names(folder: Path | None) -> set[str]:
+    try:
+        return set() if folder is None else {file.name for file in folder.iterdir()}
+    except OSError:
+        return set()

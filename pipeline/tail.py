@@ -1,0 +1,363 @@
+"""Reads what is new in one session's sources: scan, recognise, check, read whole lines. Blocking; run it in a thread.
+
+Promises: a position only ever moves over whole lines, of a file whose bytes before the position are
+those that were read (``source.py``), so what comes out of a source is one unbroken sequence, whatever is
+renamed, copied, truncated or deleted. Memory is bounded by the budget of a call plus one line of at most
+``LINE_LIMIT``. What can't be had:
+
+* bytes that were truncated or deleted before they were read: said as a ``Gap`` where they had been seen;
+* a file whose whole content so far is also the beginning of another file of the same name is taken for a
+  copy of it (``copytruncate``) and waits until it differs.
+
+``read`` moves the positions in memory only. Whoever takes the items owns them: after a failure, make
+a new ``Tailer`` from the committed cursor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from pipeline.batch import Gap
+from pipeline.cursor import START, Position
+from pipeline.files import folder, regular
+from pipeline.segment import Dialect
+from pipeline.source import FIRST, LINE_LIMIT, TAIL, Folder, family, fingerprint, source_id, tail_checksum
+
+CHUNK = 1 << 20
+SEARCH = 64 << 20
+MAX_FILES = 20_000
+_COMPARE = 4096
+_SETTLED_NS = 2_000_000_000  # a file changed more recently than this may change again without a new mtime
+
+
+class Place(Struct, frozen=True):
+    """A folder on this machine: ``root/below…``; only ``root`` may be a link."""
+
+    folder: Folder
+    root: Path
+    below: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.root.joinpath(*self.below)
+
+
+class Lines(Struct, frozen=True):
+    """Whole lines, ``[start, end)`` of a source."""
+
+    source: str
+    dialect: Dialect
+    start: int
+    end: int
+    data: bytes
+    tail: int
+
+
+class Long(Struct, frozen=True):
+    """A line too long to be a record; its bytes stay in the file, see ``Tailer.slice``."""
+
+    source: str
+    dialect: Dialect
+    start: int
+    end: int
+    tail: int
+
+
+class Round(Struct, frozen=True):
+    """What a call found, in the order of each source; ``more`` if its budget ended before the files did."""
+
+    items: list[Lines | Long | Gap]
+    more: bool
+
+
+class _File(Struct):
+    """A file on disk, held to be a source."""
+
+    source: str
+    place: Place
+    name: str
+    stem: str
+    size: int
+    mtime_ns: int
+    checked_ns: int = 0
+    drained: int = -1
+    searched: int = 0
+
+
+class _Entry(Struct, frozen=True):
+    name: str
+    stem: str
+    size: int
+    mtime_ns: int
+
+
+Inode = tuple[int, int]
+
+
+class Tailer:
+    """All sources of one session. ``positions`` is where reading begins; not safe for two threads at once."""
+
+    def __init__(
+        self, places: list[Place], positions: Mapping[str, Position], *, now_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self.places = places
+        self.positions = dict(positions)
+        self._now_ns = now_ns
+        self._files: dict[Inode, _File] = {}
+        self._generations: dict[str, int] = {}
+        self._turn = 0
+        for source in positions:
+            base, generation = family(source)
+            self._generations[base] = max(self._generations.get(base, 0), generation + 1)
+
+    def read(self, budget: int) -> Round:
+        """Look at every folder, then read about ``budget`` bytes of what is new, a chunk of each file in turn."""
+        items: list[Lines | Long | Gap] = []
+        with contextlib.ExitStack() as stack:
+            folders = {place: stack.enter_context(folder(place.root, *place.below)) for place in self.places}
+            items.extend(self._look(folders))
+            ready = [(inode, file) for inode, file in self._files.items() if self._unread(file)]
+            self._turn += 1
+            turn = self._turn % len(ready) if ready else 0
+            ready = ready[turn:] + ready[:turn]
+            while ready and budget > 0:
+                still = []
+                for inode, file in ready:
+                    item = self._read_one(folders[file.place], inode, file)
+                    if item is not None:
+                        items.append(item)
+                        budget -= item.end - item.start if isinstance(item, Lines) else 0
+                    if item is not None and self._unread(file):
+                        still.append((inode, file))
+                ready = still
+            return Round(items, more=bool(ready))
+
+    def slice(self, source: str, start: int, end: int) -> bytes:
+        """Bytes of a source's file as it lies there now; fewer, or none, where it is gone."""
+        for inode, file in self._files.items():
+            if file.source == source:
+                with folder(file.place.root, *file.place.below) as dir_fd, _open(dir_fd, file.name, inode) as fd:
+                    return b"" if fd is None else _pread(fd, end - start, start)
+        return b""
+
+    def drained(self, source: str) -> int | None:
+        """The size up to which a source's file was read with no whole line left; None while there is more (or no file)."""
+        for file in self._files.values():
+            if file.source == source:
+                return None if self._unread(file) else file.size
+        return None
+
+    def unread(self) -> int:
+        """Bytes that were seen and not read yet."""
+        return sum(file.size - self.positions[file.source].end for file in self._files.values() if self._unread(file))
+
+    def sizes(self) -> dict[str, int]:
+        """The size of each source that was found, as last seen."""
+        return {file.source: file.size for file in self._files.values()}
+
+    def forget(self, source: str) -> None:
+        """A source whose file was deleted on purpose."""
+        self.positions.pop(source, None)
+        for inode in [inode for inode, file in self._files.items() if file.source == source]:
+            del self._files[inode]
+
+    # recognising files
+
+    def _look(self, folders: Mapping[Place, int | None]) -> Iterator[Gap]:
+        for place, dir_fd in folders.items():
+            entries = {} if dir_fd is None else _entries(place.folder, dir_fd)
+            lost: dict[str, Gap] = {}
+            begun_again = set()
+            for inode, file in [(inode, file) for inode, file in self._files.items() if file.place == place]:
+                entry = entries.get(inode)
+                if entry is not None and self._still(dir_fd, inode, file, entry):
+                    file.name, file.size, file.mtime_ns = entry.name, entry.size, entry.mtime_ns
+                    continue
+                del self._files[inode]
+                if entry is not None and entry.stem == file.stem:
+                    begun_again.add(inode)
+                if self._unread(file):
+                    why = "deleted" if entry is None else "truncated"
+                    lost[file.source] = Gap(file.source, self.positions[file.source].end, file.size, why)
+            found = [(inode, entry) for inode, entry in entries.items() if inode not in self._files]
+            for inode, entry in sorted(found, key=lambda each: (-each[1].size, each[1].name)):
+                if dir_fd is not None and len(self._files) < MAX_FILES:
+                    source = self._recognise(place, dir_fd, inode, entry, fresh=inode not in begun_again)
+                    lost.pop(source or "", None)
+            yield from lost.values()
+
+    def _still(self, dir_fd: int | None, inode: Inode, file: _File, entry: _Entry) -> bool:
+        """Whether the file is what it was: the same name, and the same bytes up to where it was read."""
+        if entry.stem != file.stem:
+            return False
+        if not file.place.folder.by_content:
+            return True
+        unchanged = (entry.size, entry.mtime_ns) == (file.size, file.mtime_ns)
+        if unchanged and file.checked_ns - file.mtime_ns > _SETTLED_NS:
+            return True
+        file.checked_ns = self._now_ns()
+        with _open(dir_fd, file.name if entry.name == file.name else entry.name, inode) as fd:
+            return fd is not None and self._matches(fd, file.source)
+
+    def _matches(self, fd: int, source: str) -> bool:
+        position = self.positions[source]
+        if position.end == 0:
+            found = fingerprint(_pread(fd, FIRST, 0))
+            return found is not None and family(source)[0].endswith(f"~{found}")
+        back = min(TAIL, position.end)
+        before = _pread(fd, back, position.end - back)
+        return len(before) == back and tail_checksum(before) == position.tail
+
+    def _recognise(self, place: Place, dir_fd: int, inode: Inode, entry: _Entry, *, fresh: bool) -> str | None:
+        """Find or make the source that a file is; None while it can't be told."""
+        if not place.folder.by_content:
+            source = f"{place.folder.name}/{entry.name}"
+            self.positions.setdefault(source, START)
+            return self._bind(source, place, inode, entry)
+        with _open(dir_fd, entry.name, inode) as fd:
+            head = b"" if fd is None else _pread(fd, FIRST, 0)
+            print_ = fingerprint(head)
+            if fd is None or print_ is None:
+                return None
+            base = source_id(place.folder, entry.stem, print_)
+            holders = {file.source: (other, file) for other, file in self._files.items()}
+            family_ = [_generation(base, g) for g in range(self._generations.get(base, 0))]
+            free = [s for s in family_ if s in self.positions and s not in holders and self._matches(fd, s)]
+            if free:
+                return self._bind(max(free, key=lambda s: self.positions[s].end), place, inode, entry)
+            for source in family_ if fresh else ():
+                if source in holders and _same_beginning(dir_fd, fd, *holders[source]):
+                    other, holder = holders[source]
+                    if _size(fd) <= holder.size or not self._matches(fd, source):
+                        return None
+                    del self._files[other]
+                    return self._bind(source, place, inode, entry)
+        source = _generation(base, self._generations.get(base, 0))
+        self._generations[base] = self._generations.get(base, 0) + 1
+        self.positions[source] = START
+        return self._bind(source, place, inode, entry)
+
+    def _bind(self, source: str, place: Place, inode: Inode, entry: _Entry) -> str:
+        self._files[inode] = _File(source, place, entry.name, entry.stem, entry.size, entry.mtime_ns, self._now_ns())
+        return source
+
+    # reading
+
+    def _unread(self, file: _File) -> bool:
+        return file.size > max(self.positions[file.source].end, file.drained)
+
+    def _read_one(self, dir_fd: int | None, inode: Inode, file: _File) -> Lines | Long | None:
+        with _open(dir_fd, file.name, inode) as fd:
+            if fd is None:
+                return None
+            file.size = max(file.size, _size(fd))
+            position = self.positions[file.source]
+            block = self._block(fd, file, position, CHUNK)
+            if b"\n" not in block and len(block) >= CHUNK:
+                block = self._block(fd, file, position, LINE_LIMIT)
+            end = block.rfind(b"\n") + 1
+            if not end and len(block) >= LINE_LIMIT:
+                return self._long(fd, file, position)
+            if not end:
+                file.drained = position.end + len(block)
+                return None
+            data = block if end == len(block) else block[:end]
+            tail = tail_checksum(data if end >= TAIL else self._before(fd, position) + data)
+            self.positions[file.source] = Position(position.end + end, tail)
+            return Lines(file.source, file.place.folder.dialect, position.end, position.end + end, data, tail)
+
+    def _block(self, fd: int, file: _File, position: Position, size: int) -> bytes:
+        """Bytes after the position, read together with those before it, which must be the ones that were read."""
+        back = min(TAIL, position.end)
+        block = _pread(fd, back + size, position.end - back)
+        if position.end:
+            good = len(block) >= back and tail_checksum(block[:back]) == position.tail
+        else:
+            found = fingerprint(block[:FIRST])
+            good = found is None or family(file.source)[0].endswith(f"~{found}")
+        if file.place.folder.by_content and not good:
+            return b""
+        return block[back:]
+
+    def _before(self, fd: int, position: Position) -> bytes:
+        back = min(TAIL, position.end)
+        return _pread(fd, back, position.end - back)
+
+    def _long(self, fd: int, file: _File, position: Position) -> Long | None:
+        """Find the end of a line that is too long, without holding it."""
+        at = max(position.end + LINE_LIMIT, file.searched)
+        limit = at + SEARCH
+        while at < limit and (block := _pread(fd, CHUNK, at)):
+            newline = block.find(b"\n")
+            if newline >= 0:
+                end = at + newline + 1
+                tail = tail_checksum(_pread(fd, TAIL, end - TAIL))
+                self.positions[file.source] = Position(end, tail)
+                return Long(file.source, file.place.folder.dialect, position.end, end, tail)
+            at += len(block)
+            file.searched = at
+        if at < limit:
+            file.drained = at
+        return None
+
+
+def _generation(base: str, generation: int) -> str:
+    return f"{base}.{generation}" if generation else base
+
+
+def _entries(folder_: Folder, dir_fd: int) -> dict[Inode, _Entry]:
+    """The followed files of a folder; links, pipes and other names are none."""
+    found: dict[Inode, _Entry] = {}
+    with contextlib.suppress(OSError), os.scandir(dir_fd) as entries:
+        for entry in entries:
+            stem = folder_.stem(entry.name)
+            if stem is None:
+                continue
+            with contextlib.suppress(OSError):
+                is_ = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(is_.st_mode):
+                    found[is_.st_dev, is_.st_ino] = _Entry(entry.name, stem, is_.st_size, is_.st_mtime_ns)
+    return found
+
+
+def _same_beginning(dir_fd: int, fd: int, inode: Inode, holder: _File) -> bool:
+    """Whether one file is, as far as both go, the same as the other."""
+    with _open(dir_fd, holder.name, inode) as other:
+        if other is None:
+            return False
+        both = min(_size(fd), _size(other))
+        start = max(0, both - _COMPARE)
+        return _pread(fd, both - start, start) == _pread(other, both - start, start)
+
+
+@contextlib.contextmanager
+def _open(dir_fd: int | None, name: str, inode: Inode) -> Iterator[int | None]:
+    """The file of that name if it still is that inode."""
+    if dir_fd is None:
+        yield None
+        return
+    with regular(name, dir_fd=dir_fd) as fd:
+        if fd is not None:
+            is_ = os.fstat(fd)
+            yield fd if (is_.st_dev, is_.st_ino) == inode else None
+        else:
+            yield None
+
+
+def _size(fd: int) -> int:
+    return os.fstat(fd).st_size
+
+
+def _pread(fd: int, size: int, offset: int) -> bytes:
+    """Up to ``size`` bytes; a disk error reads like the end of the file, and is tried again with the next scan."""
+    try:
+        return os.pread(fd, size, offset)
+    except OSError:
+        return b""

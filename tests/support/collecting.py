@@ -1,0 +1,93 @@
+"""A collector's surroundings in a test: Ray's folder, a data folder, a store, settings that don't wait."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+
+from pipeline.config import CollectorConfig, StoreConfig
+from pipeline.layout import SessionKey
+
+NODE = "a1" * 28
+SESSION = "session_2026-01-16_02-00-00_123456_1"
+LATER = "session_2026-01-17_02-00-00_123456_9"
+
+
+def settings(root: Path, **changed: Any) -> CollectorConfig:
+    """Fast settings with everything below ``root``."""
+    plain = CollectorConfig(
+        store=StoreConfig(url=f"file://{root}/store"),
+        data_dir=root / "data",
+        ray_tmp=root / "ray",
+        node_id=NODE,
+        events_port=0,
+        segment_age=0.2,
+        linger=0.0,
+        rescan=0.05,
+        shutdown_budget=10.0,
+    )
+    return msgspec.structs.replace(plain, **changed)
+
+
+def key(session: str = SESSION) -> SessionKey:
+    return SessionKey("default", "ray", session)
+
+
+class RayFolder:
+    """Ray's folder as Ray makes it, but for Ray."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def begin(self, session: str = SESSION, node: str | None = NODE) -> Path:
+        """Start a session and point ``session_latest`` at it."""
+        folder = self.root / session
+        for name in ("export_events", "events"):
+            (folder / "logs" / name).mkdir(parents=True, exist_ok=True)
+        if node is not None:
+            (folder / f"metrics_agent_port_{node}").write_text("1")
+        link = self.root / "session_latest.new"
+        link.symlink_to(folder)
+        link.replace(self.root / "session_latest")
+        return folder
+
+    def export(self, session: str = SESSION, name: str = "event_EXPORT_TASK_1.log") -> Path:
+        return self.root / session / "logs" / "export_events" / name
+
+    def events(self, session: str = SESSION, name: str = "event_GCS.log") -> Path:
+        return self.root / session / "logs" / "events" / name
+
+
+def line(number: int, *, size: int = 0, of: str = "x") -> bytes:
+    """A record that is like no other."""
+    return (
+        json.dumps({"source_type": "EXPORT_NOTHING", "event_id": f"{of}-{number}", "pad": "p" * size}).encode() + b"\n"
+    )
+
+
+def append(file: Path, *lines: bytes) -> None:
+    with file.open("ab") as out:
+        out.write(b"".join(lines))
+
+
+async def settled(condition: Callable[[], Awaitable[bool]], within: float = 20.0) -> None:
+    """Return once the condition holds; fail if it doesn't in time."""
+    with anyio.fail_after(within):
+        while not await condition():
+            await anyio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(run: Callable[[anyio.Event], Awaitable[Any]]) -> AsyncIterator[anyio.Event]:
+    """Run something with a stop event in the background, and stop it at the end."""
+    stop = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, stop)
+        yield stop
+        stop.set()
