@@ -4,8 +4,8 @@ Promises what ``store.ObjectStore`` promises, and translates every error of the 
 (``_translate``). One client is kept for the store's life, with a bounded pool of connections, short
 timeouts and few retries: whoever calls decides how long to go on after that.
 
-Not every store lists in key order: SeaweedFS sorts folder by folder (``a/b`` before ``a-b``) and starts
-``StartAfter`` there. Listings are asked for and ordered here so that both kinds give the same answer.
+Not every store lists in key order (``key_order.py``): listings are asked for and sorted here so that all give
+the same answer.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from pipeline.errors import AlreadyExists, ConfigError, Denied, NotFound, StoreError, Throttled, Unavailable
+from pipeline.key_order import settled, start_after
 from pipeline.store import Listing, ObjectInfo, check_key, check_level, check_prefix, check_range, is_key
 
 CONNECT_TIMEOUT = 5.0
@@ -91,7 +92,7 @@ class S3Store:
             answer = await self._client.put_object(
                 Bucket=self._bucket, Key=self._prefix + key, Body=data, ContentLength=len(data), **condition
             )
-        return _etag(answer)
+            return _etag(_an_answer(answer, "ETag"))
 
     async def get(self, key: str, *, start: int = 0, end: int | None = None) -> bytes:
         check_key(key)
@@ -107,7 +108,7 @@ class S3Store:
                 if _status(exc) == 416:
                     return b""
                 raise
-            async with answer["Body"] as body:
+            async with _an_answer(answer, "ETag")["Body"] as body:
                 data: bytes = await body.read()
         if ranged and answer["ResponseMetadata"]["HTTPStatusCode"] != 206:
             return data[start:end]  # a store may ignore the range
@@ -119,7 +120,8 @@ class S3Store:
         if limit == 0 or (after > prefix and not after.startswith(prefix)):
             return []
         bounds: dict[str, Any] = {"MaxKeys": _PAGE if limit is None else min(_PAGE, limit + 1)}
-        if start := self._start_after(prefix, after):
+        start = after if self._key_order else start_after(prefix, after)
+        if start:
             bounds["StartAfter"] = self._prefix + start
         found: _Infos = []
         with self._asking("list", prefix):
@@ -128,8 +130,9 @@ class S3Store:
                     infos = self._objects(page)
                     found.extend(info for info in infos if info.key > after)
                     if limit is not None and infos:
-                        settled = self._settled(prefix, infos[-1].key)
-                        if sum(info.key <= settled for info in found) >= limit:
+                        last = infos[-1].key
+                        bound = last if self._key_order else settled(prefix, last)
+                        if sum(info.key <= bound for info in found) >= limit:
                             break
         found.sort(key=lambda info: info.key)
         return found[:limit]
@@ -157,7 +160,8 @@ class S3Store:
     async def check(self) -> None:
         await self._make_bucket()
         with self._asking("list"):
-            await self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+            async with aclosing(self._pages("", MaxKeys=1)) as pages:
+                await anext(pages)
 
     async def aclose(self) -> None:
         await self._stack.aclose()
@@ -190,7 +194,7 @@ class S3Store:
         token: str | None = None
         while True:
             page = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + prefix, **bounds)
-            yield page
+            yield _an_answer(page, "Name", "MaxKeys", "KeyCount", "IsTruncated")
             if not page.get("IsTruncated"):
                 return
             if page.get("NextContinuationToken") in (None, token):
@@ -204,29 +208,6 @@ class S3Store:
             for entry in page.get("Contents", ())
             if str(entry["Key"]).startswith(self._prefix) and is_key(key := str(entry["Key"])[len(self._prefix) :])
         ]
-
-    def _start_after(self, prefix: str, after: str) -> str:
-        """A key from which both orders reach all that is beyond ``after``; what comes too much is left out later.
-
-        They differ only where one key has a slash and the other a character that sorts before it, so the key
-        is cut at the first such character that isn't given by the prefix. One more goes, because SeaweedFS takes
-        the name of a folder to mean "after all of it".
-        """
-        if after <= prefix:
-            return ""
-        if self._key_order:
-            return after
-        at = next((at for at in range(len(prefix), len(after)) if after[at] < "/"), len(after))
-        if at and after[at - 1] != "/":
-            at -= 1
-        return after[:at] if at > len(prefix) else ""
-
-    def _settled(self, prefix: str, last: str) -> str:
-        """Up to where a listing that has come to ``last`` is complete in key order, whichever order the store has."""
-        if self._key_order:
-            return last
-        slash = last.find("/", len(prefix))
-        return last if slash < 0 else last[:slash]
 
     @contextmanager
     def _asking(self, what: str, key: str = "") -> Iterator[None]:
@@ -327,6 +308,13 @@ def _code(exc: boto.ClientError) -> str:
 
 def _status(exc: boto.ClientError) -> int:
     return int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _an_answer(answer: dict[str, Any], *fields: str) -> dict[str, Any]:
+    """The answer itself if it is S3's: a proxy's friendly page must not pass for an empty listing or a done put."""
+    if not any(field in answer for field in fields):
+        raise ResponseParserError("the answer is not one of an S3 server")
+    return answer
 
 
 def _etag(answer: dict[str, Any]) -> str:
