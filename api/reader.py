@@ -1,0 +1,263 @@
+"""One session, followed through the store: list -> get -> decode -> apply.
+
+    list nodes ─▶ list segments after the cursor ─▶ get (≤ PREFETCH ahead) ─▶ unpack ─▶ slice ─▶ decode ─▶ apply
+    └──────────────────── event loop ─────────────────────────────────────┘ └──────── worker thread ─────────┘
+
+Owns the cursor (per node the last ``seq``; per source the end of what was applied) and the promise that
+nothing is read twice: a look lists only what is newer, and bytes the cursor is past are skipped. Segments of
+a node are applied in order of ``seq``. A look that is cancelled or fails keeps what it has done, and the next
+one goes on from there.
+
+What is wrong with an object is a fact about the session (``completeness``), never an error; a store that
+doesn't answer is a ``StoreError``. Two looks of one reader never run at once: that is ``sessions.py``'s part.
+
+The lock is held for one slice at a time, so that questions are answered while a session loads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import TypeVar
+
+import anyio
+import structlog
+from anyio import CapacityLimiter, to_thread
+from msgspec import Struct
+
+from api.completeness import Completeness, SourceSeen
+from api.groups import first_error
+from api.index.session_index import SessionIndex
+from pipeline.catalog import SessionMetadata, read_metadata
+from pipeline.decode import Decoded, decode_block
+from pipeline.errors import BadKey, BadSegment, NotFound, RayHistoryError, StoreError
+from pipeline.layout import SessionKey, part, segment_seq
+from pipeline.segment import Header, Span, runs, unpack
+from pipeline.store import ObjectInfo, ObjectStore
+
+PREFETCH = 4
+LISTS_AT_ONCE = 8
+SLICE = 1 << 20
+MAX_STRAYS = 1000
+MAX_OBJECT = 256 << 20  # compressed; ours have a hundredth of it
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+class UnknownSession(RayHistoryError):
+    """The store holds nothing of that session."""
+
+
+class Progress(Struct):
+    """How far a look has come. ``segments`` and ``bytes`` are what it has to read, ``*_done`` what it has read."""
+
+    segments: int = 0
+    segments_done: int = 0
+    bytes: int = 0
+    bytes_done: int = 0
+
+
+class _Ahead:
+    """One object on its way from the store."""
+
+    def __init__(self, info: ObjectInfo, node: str, seq: int) -> None:
+        self.info = info
+        self.node = node
+        self.seq = seq
+        self.done = anyio.Event()
+        self.data: bytes | None = None
+        self.error: StoreError | None = None
+
+
+class SessionReader:
+    """A session's index, brought up to date by ``refresh`` and asked through ``query``."""
+
+    def __init__(self, store: ObjectStore, key: SessionKey, workers: CapacityLimiter | None = None) -> None:
+        self.key = key
+        self.index = SessionIndex()
+        self.completeness = Completeness()
+        self.metadata: SessionMetadata | None = None
+        self.progress = Progress()
+        self._store = store
+        self._workers = workers
+        self._lock = anyio.Lock()
+        self._seqs: dict[str, int] = {}
+        self._strays: set[str] = set()
+
+    @property
+    def started(self) -> bool:
+        """Whether anything of the session was read."""
+        return bool(self._seqs)
+
+    @property
+    def ray_version(self) -> str | None:
+        """The Ray that the session ran on, where its collectors knew."""
+        return self.metadata.ray_version if self.metadata is not None else None
+
+    async def query(self, question: Callable[[SessionIndex], T]) -> T:
+        """Ask the index in a worker thread, while nothing else touches it."""
+        async with self._lock:
+            return await to_thread.run_sync(question, self.index)
+
+    async def refresh(self, applied: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Read what the store holds beyond the cursor. ``applied`` is awaited after each segment and may stop it by raising.
+
+        Raises ``StoreError``, and ``UnknownSession`` where the store holds nothing of this session (any more).
+        """
+        self.metadata = await read_metadata(self._store, self.key)
+        nodes = await self._list_nodes()
+        if not nodes and self.metadata is None:
+            gone = "is no longer" if self._seqs else "is not"
+            raise UnknownSession(f"session {self.key} {gone} in {self._store.url}")
+        found = await self._list_segments(nodes)
+        self.progress = Progress(segments=len(found), bytes=sum(ahead.info.size for ahead in found))
+        await self._read(iter(found), applied)
+
+    async def _list_nodes(self) -> list[str]:
+        listing = await self._store.list_level(self.key.events)
+        nodes = []
+        for prefix in listing.prefixes:
+            name = prefix.removeprefix(self.key.events).rstrip("/")
+            try:
+                nodes.append(part(name))
+            except BadKey as exc:
+                self._stray(prefix, str(exc))
+        return nodes
+
+    async def _list_segments(self, nodes: list[str]) -> list[_Ahead]:
+        """What is newer than the cursor: by node, then by ``seq``."""
+        listed: dict[str, list[_Ahead]] = {}
+        slots = anyio.Semaphore(LISTS_AT_ONCE)
+
+        async def look(node: str) -> None:
+            async with slots:
+                listed[node] = await self._list_node(node)
+
+        with first_error():
+            async with anyio.create_task_group() as group:
+                for node in nodes:
+                    group.start_soon(look, node)
+        return [ahead for node in nodes for ahead in listed[node]]
+
+    async def _list_node(self, node: str) -> list[_Ahead]:
+        last = self._seqs.get(node)
+        after = "" if last is None else self.key.segment(node, last)
+        found = []
+        for info in await self._store.list(self.key.node_events(node), after=after):
+            seq = segment_seq(info.key)
+            if seq is not None and info.key == self.key.segment(node, seq):
+                found.append(_Ahead(info, node, seq))
+            else:
+                self._stray(info.key, "not a segment's name")
+        return found
+
+    async def _read(self, found: Iterator[_Ahead], applied: Callable[[], Awaitable[None]] | None) -> None:
+        """Apply segments in order while the next few are on their way."""
+        window: deque[_Ahead] = deque()
+        with first_error():
+            async with anyio.create_task_group() as group:
+
+                def fetch_next() -> None:
+                    if (ahead := next(found, None)) is not None:
+                        window.append(ahead)
+                        group.start_soon(self._fetch, ahead)
+
+                for _ in range(PREFETCH):
+                    fetch_next()
+                while window:
+                    await window[0].done.wait()
+                    await self._take(window.popleft())
+                    fetch_next()
+                    if applied is not None:
+                        await applied()
+
+    async def _fetch(self, ahead: _Ahead) -> None:
+        """Get one object. What is wrong with it is told when its turn comes, after those before it were applied."""
+        try:
+            if ahead.info.size <= MAX_OBJECT:
+                ahead.data = await self._store.get(ahead.info.key, end=MAX_OBJECT)
+        except StoreError as exc:
+            ahead.error = exc
+        ahead.done.set()
+
+    async def _take(self, ahead: _Ahead) -> None:
+        """Apply one object and move the cursor past it."""
+        header = None
+        try:
+            data = self._arrived(ahead)
+            header, body = await self._in_thread(unpack, data)
+            self._check_place(header, ahead)
+        except (BadSegment, NotFound) as exc:
+            header = None
+            self._bad(ahead.info.key, str(exc))
+        if header is not None:
+            for span, chunk in runs(header, body):
+                await self._take_run(ahead, span, chunk)
+        self._seqs[ahead.node] = ahead.seq
+        self.completeness.saw_segment(ahead.node, ahead.seq, header)
+        self.progress.segments_done += 1
+        self.progress.bytes_done += ahead.info.size
+
+    def _arrived(self, ahead: _Ahead) -> bytes:
+        if ahead.error is not None:
+            raise ahead.error
+        if ahead.data is None:
+            raise BadSegment(f"object of {ahead.info.size} bytes is over the limit of {MAX_OBJECT}")
+        return ahead.data
+
+    def _check_place(self, header: Header, ahead: _Ahead) -> None:
+        """Refuse a segment that says it belongs elsewhere. (Namespace and cluster may differ: a copied session is one.)"""
+        says = header.session, header.node, header.seq
+        if says != (self.key.session, ahead.node, ahead.seq):
+            raise BadSegment(f"header says it is {says[0]}, node {says[1]}, seq {says[2]}")
+
+    async def _take_run(self, ahead: _Ahead, span: Span, chunk: memoryview) -> None:
+        """Apply one source's bytes beyond the cursor, slice by slice."""
+        seen = self.completeness.source(ahead.node, span)
+        done = min(max(0, seen.end - span.start), span.length)
+        self.completeness.repeated_bytes += done
+        while done < span.length:
+            try:
+                decoded, size = await self._in_thread(decode_slice, chunk[done:], span, span.start + done)
+                async with self._lock:
+                    await self._in_thread(self.index.apply, decoded)
+            except Exception as exc:  # a record nobody thought of must not make a session unreadable
+                log.exception("segment could not be applied", key=ahead.info.key, source=span.source)
+                self._bad(ahead.info.key, f"internal error: {type(exc).__name__}")
+                return
+            start = span.start + done
+            self._saw_slice(seen, start, start + size, decoded)
+            done += size
+
+    def _saw_slice(self, seen: SourceSeen, start: int, end: int, decoded: Decoded) -> None:
+        self.completeness.saw_bytes(seen, start, end, decoded.lines)
+        for bad in decoded.rejected:
+            self.completeness.saw_rejected(seen, bad.offset, bad.why, bad.detail)
+        for kind, count in decoded.unknown.items():
+            self.completeness.saw_unknown(kind, count)
+
+    async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
+        return await to_thread.run_sync(partial(work, *args), limiter=self._workers)
+
+    def _stray(self, key: str, reason: str) -> None:
+        """Name once what every listing shows again, because no cursor gets past it."""
+        if key not in self._strays and len(self._strays) < MAX_STRAYS:
+            self._strays.add(key)
+            self._bad(key, reason)
+
+    def _bad(self, key: str, reason: str) -> None:
+        self.completeness.saw_bad(key, reason)
+        log.warning("bad segment", session=str(self.key), key=key, reason=reason)
+
+
+def decode_slice(chunk: memoryview, span: Span, offset: int) -> tuple[Decoded, int]:
+    """Decode the whole lines among the first ``SLICE`` bytes (more where one line is longer): the records and their size."""
+    size = SLICE
+    while True:
+        piece = bytes(chunk[:size])
+        whole = piece.rfind(b"\n") + 1 if size < len(chunk) else len(piece)
+        if whole:
+            return decode_block(piece[:whole], span.dialect, offset), whole
+        size *= 2

@@ -1,0 +1,220 @@
+"""Which sessions there are, which are in memory, and how fresh they are.
+
+Owns the cache of loaded sessions (bounded in bytes, the one not asked for longest goes first), the names
+``live`` and ``latest``, and the promise that of any session at most one look at the store is under way:
+
+    open(key) ─▶ looked at within ``refresh``? ─ yes ─▶ at once
+                              │ no
+                              ▼
+                  a look under way? ─ no ─▶ begin one ─▶ wait for it (see ``shared.py``)
+
+A look that fails is an error for all who wait for it, and the next request tries again. Memory is counted
+while a session loads: one that doesn't fit is refused (``Full``), and what was read of it let go.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from functools import partial
+from types import TracebackType
+
+import anyio
+import structlog
+from anyio import CapacityLimiter
+from anyio.abc import TaskGroup
+
+from api.listing import Listing
+from api.reader import Progress, SessionReader, UnknownSession
+from api.shared import SharedWork
+from pipeline.catalog import SessionMetadata
+from pipeline.config import ServerConfig
+from pipeline.errors import BadKey, Full
+from pipeline.layout import SessionKey
+from pipeline.store import ObjectStore
+
+ENDED_AGE = 60.0
+"""Seconds after which an ended session is looked at again: its workers' last segments may come after its head's."""
+REFUSAL_AGE = 30.0
+"""Seconds for which a session that was too large is refused unread."""
+MAX_REFUSALS = 1000
+OVERHEAD = 64 << 10
+"""What a session takes beside its columns, so that many small ones count too."""
+OUTSIDE = "Sessions is used outside its context"
+
+Clock = Callable[[], float]
+log = structlog.get_logger()
+
+
+class Entry:
+    """One session in the cache. ``look`` brings it up to date, once for all who wait."""
+
+    def __init__(self, reader: SessionReader, group: TaskGroup, look: Callable[[Entry], Awaitable[None]]) -> None:
+        self.reader = reader
+        self.looked: float | None = None  # when the last whole look began
+        self.look = SharedWork(group, partial(look, self))
+
+    @property
+    def nbytes(self) -> int:
+        return OVERHEAD + self.reader.index.nbytes
+
+
+class Sessions:
+    """All sessions of one store. An async context manager: leaving it cancels the looks under way."""
+
+    def __init__(self, store: ObjectStore, config: ServerConfig, clock: Clock = time.monotonic) -> None:
+        self.store = store
+        self._config = config
+        self._clock = clock
+        self._entries: OrderedDict[SessionKey, Entry] = OrderedDict()  # oldest use first
+        self._refused: OrderedDict[SessionKey, tuple[float, str]] = OrderedDict()
+        self._loads = CapacityLimiter(max(1, config.load_concurrency))
+        self._listing = Listing(store)
+        self._listed: float | None = None
+        self._list_look: SharedWork | None = None
+        self._group: TaskGroup | None = None
+
+    async def __aenter__(self) -> Sessions:
+        self._group = await anyio.create_task_group().__aenter__()
+        self._list_look = SharedWork(self._group, self._list)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._group is not None
+        self._group.cancel_scope.cancel()
+        return await self._group.__aexit__(kind, error, trace)
+
+    async def catalog(self) -> list[SessionMetadata]:
+        """Every session of the store, newest first, at most ``refresh`` seconds old. Raises ``StoreError``."""
+        if self._listed is None or self._clock() - self._listed >= self._config.refresh:
+            assert self._list_look is not None, OUTSIDE
+            await self._list_look()
+        return self._listing.newest_first
+
+    async def resolve(self, namespace: str, cluster: str, session: str) -> SessionKey:
+        """The session that is meant, ``live`` and ``latest`` included. Raises ``UnknownSession``."""
+        try:
+            key = SessionKey(namespace, cluster, session)
+        except BadKey as exc:
+            raise UnknownSession(str(exc)) from exc
+        if session not in ("live", "latest"):
+            return key
+        for known in await self.catalog():
+            if (known.namespace, known.cluster) != (namespace, cluster):
+                continue
+            if session == "latest" or known.ended_ms is None:
+                return known.key
+        kind = "live session" if session == "live" else "session"
+        raise UnknownSession(f"no {kind} of {namespace}/{cluster} in {self.store.url}")
+
+    async def open(self, key: SessionKey) -> SessionReader:
+        """The session, as the store had it at most ``refresh`` seconds ago.
+
+        Raises ``UnknownSession``, ``StoreError``, and ``Full`` where it doesn't fit into the cache.
+        """
+        entry = self._entry(key)
+        if not self._fresh(entry):
+            await entry.look()
+        return entry.reader
+
+    def fresh(self, key: SessionKey) -> bool:
+        """Whether ``open`` would answer at once."""
+        entry = self._entries.get(key)
+        return entry is not None and self._fresh(entry)
+
+    def progress(self, key: SessionKey) -> Progress | None:
+        """How far the look under way has come; None where there is none."""
+        entry = self._entries.get(key)
+        return entry.reader.progress if entry is not None and entry.look.busy else None
+
+    def loaded(self, key: SessionKey) -> bool:
+        """Whether the session is in memory as a whole."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.looked is not None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(entry.nbytes for entry in self._entries.values())
+
+    def _entry(self, key: SessionKey) -> Entry:
+        until, reason = self._refused.get(key, (0.0, ""))
+        if self._clock() < until:
+            raise Full(reason)
+        entry = self._entries.get(key)
+        if entry is None:
+            assert self._group is not None, OUTSIDE
+            entry = self._entries[key] = Entry(SessionReader(self.store, key), self._group, self._look)
+        self._entries.move_to_end(key)
+        return entry
+
+    def _fresh(self, entry: Entry) -> bool:
+        if entry.looked is None:
+            return False
+        metadata = entry.reader.metadata
+        ended = metadata is not None and metadata.ended_ms is not None
+        age = max(self._config.refresh, ENDED_AGE) if ended else self._config.refresh
+        return self._clock() - entry.looked < age
+
+    async def _list(self) -> None:
+        await self._listing.refresh()
+        self._listed = self._clock()
+
+    async def _look(self, entry: Entry) -> None:
+        """One look, whose every end leaves the entry ready for the next, or out of the cache."""
+        key = entry.reader.key
+        try:
+            if entry.looked is None:
+                async with self._loads:
+                    await self._load(entry)
+            else:
+                began = self._clock()
+                await entry.reader.refresh(partial(self._make_room, key))
+                entry.looked = began
+        except (UnknownSession, Full):
+            self._drop(key, entry)
+            raise
+        finally:
+            if entry.looked is None and not entry.reader.started:
+                self._drop(key, entry)
+
+    async def _load(self, entry: Entry) -> None:
+        began = self._clock()
+        reader = entry.reader
+        await reader.refresh(partial(self._make_room, reader.key))
+        entry.looked = began
+        log.info(
+            "session loaded",
+            session=str(reader.key),
+            records=reader.completeness.records,
+            segments=reader.progress.segments,
+            bytes=reader.index.nbytes,
+            seconds=round(self._clock() - began, 3),
+        )
+
+    def _drop(self, key: SessionKey, entry: Entry) -> None:
+        if self._entries.get(key) is entry:
+            del self._entries[key]
+
+    async def _make_room(self, key: SessionKey) -> None:
+        """Let the longest unused sessions go until all fit; raise ``Full`` where that isn't enough."""
+        limit = self._config.cache_bytes
+        for other in [k for k, entry in self._entries.items() if k != key and not entry.look.busy]:
+            if self.nbytes <= limit:
+                return
+            del self._entries[other]
+            log.info("session let go", session=str(other), reason="memory")
+        if self.nbytes <= limit:
+            return
+        if self._entries[key].nbytes > limit:
+            reason = f"session {key} needs more memory than the {limit} bytes of --cache-bytes"
+            self._refuse(key, reason)
+            raise Full(reason)
+        raise Full(f"the {limit} bytes of --cache-bytes are taken by sessions being loaded; try again")
+
+    def _refuse(self, key: SessionKey, reason: str) -> None:
+        self._refused[key] = (self._clock() + REFUSAL_AGE, reason)
+        while len(self._refused) > MAX_REFUSALS:
+            self._refused.popitem(last=False)
