@@ -9,7 +9,7 @@ others: the columns of an answer (``views/actors.py``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, ValuesView
+from collections.abc import ValuesView
 from typing import Any
 
 import msgspec
@@ -19,7 +19,8 @@ from api.index.order import NEVER, SECOND_NS, combine, encode, is_whole_second, 
 from pipeline.events import ActorDefinition, ActorTransition, ActorUpdate
 
 SUPERVISOR = "_ray_internal_job_actor_"
-"""An actor of this name and a submission id runs that submitted job's driver."""
+SUPERVISOR_NAMESPACE = "SUPERVISOR_ACTOR_RAY_NAMESPACE"
+"""An actor of this name and a submission id, in this namespace, runs that submitted job's driver."""
 
 _STATES = {state: state for state in ("DEPENDENCIES_UNREADY", "PENDING_CREATION", "ALIVE", "RESTARTING", "DEAD")}
 _ACTOR_BYTES = 900
@@ -51,8 +52,8 @@ class Actor(Struct):
 
     @property
     def timestamp_ns(self) -> int:
-        """When it last changed."""
-        return time_of(self.latest)
+        """When it last came to live somewhere or died, which is all that Ray notes; 0 before."""
+        return time_of(max(self.placed, self.died))
 
     @property
     def created_ns(self) -> int:
@@ -118,6 +119,8 @@ class Actor(Struct):
 
 
 def _first(known: int, timestamp_ns: int) -> int:
+    if timestamp_ns <= 0:
+        return known
     # A whole second stands for all of it, so that its exact time, where the other dialect tells it, comes first.
     last = timestamp_ns + SECOND_NS - 1 if is_whole_second(timestamp_ns) else timestamp_ns
     return min(known, last) if known else last
@@ -145,9 +148,6 @@ class ActorTable:
     def __len__(self) -> int:
         return len(self._actors)
 
-    def __iter__(self) -> Iterator[Actor]:
-        return iter(self._actors.values())
-
     def values(self) -> ValuesView[Actor]:
         return self._actors.values()
 
@@ -167,7 +167,7 @@ class ActorTable:
             record = self._shared(record)
             self.nbytes += len(record.name) + 16 * len(record.label_selector) + 16 * len(record.labels)
         actor.definition = combine(actor.definition, record)
-        if record.name.startswith(SUPERVISOR):
+        if record.ray_namespace == SUPERVISOR_NAMESPACE and record.name.startswith(SUPERVISOR):
             submission = record.name.removeprefix(SUPERVISOR)
             self._supervisors[submission] = max(record.actor_id, self._supervisors.get(submission, b""))
 

@@ -6,7 +6,7 @@ others: the columns of an answer (``views/nodes.py``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import ValuesView
 
 from msgspec import Struct
 
@@ -68,8 +68,8 @@ class NodeTable:
     def __len__(self) -> int:
         return len(self._nodes)
 
-    def __iter__(self) -> Iterator[Node]:
-        return iter(self._nodes.values())
+    def values(self) -> ValuesView[Node]:
+        return self._nodes.values()
 
     def get(self, node_id: bytes) -> Node | None:
         return self._nodes.get(node_id)

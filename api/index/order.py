@@ -47,7 +47,11 @@ def supersedes(order: int, item: object, than_order: int, than: object) -> bool:
     """Latest wins; records of two sources may share time and position, then their content decides."""
     if order != than_order:
         return order > than_order
-    return item != than and encode(item) > encode(than)
+    return item != than and _rank(item) > _rank(than)
+
+
+def _rank(value: object) -> bytes:
+    return encode(msgspec.to_builtins(value, str_keys=True))
 
 
 def combine(one: S | None, other: S) -> S:
@@ -64,7 +68,7 @@ def greater(one: T, other: T) -> T:
     """The one that says something; of two that do, the greater encoding."""
     if one == other:
         return one
-    return max(one, other, key=lambda value: (bool(value), encode(value)))
+    return max(one, other, key=lambda value: (bool(value), _rank(value)))
 
 
 def earlier_ms(one: int, other: int) -> int:

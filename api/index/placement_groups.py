@@ -8,7 +8,7 @@ Promises: any order, any repetition give the same placement groups.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import ValuesView
 
 from msgspec import Struct
 
@@ -63,8 +63,8 @@ class PlacementGroupTable:
     def __len__(self) -> int:
         return len(self._groups)
 
-    def __iter__(self) -> Iterator[PlacementGroup]:
-        return iter(self._groups.values())
+    def values(self) -> ValuesView[PlacementGroup]:
+        return self._groups.values()
 
     def get(self, placement_group_id: bytes) -> PlacementGroup | None:
         return self._groups.get(placement_group_id)

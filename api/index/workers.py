@@ -8,7 +8,7 @@ Promises: any order, any repetition give the same workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, ValuesView
 
 from msgspec import Struct
 
@@ -60,8 +60,8 @@ class WorkerTable:
     def __len__(self) -> int:
         return len(self._workers)
 
-    def __iter__(self) -> Iterator[Worker]:
-        return iter(self._workers.values())
+    def values(self) -> ValuesView[Worker]:
+        return self._workers.values()
 
     def __contains__(self, worker_id: bytes) -> bool:
         return worker_id in self._workers

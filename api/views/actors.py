@@ -107,7 +107,7 @@ def _logical_or_none(index: SessionIndex, actor_id: str) -> dict[str, Any] | Non
 
 
 def _shown(index: SessionIndex) -> list[Actor]:
-    actors = list(index.actors)
+    actors = list(index.actors.values())
     if len(actors) <= MAX_DEAD:
         return actors
     living = [actor for actor in actors if actor.state != "DEAD"]

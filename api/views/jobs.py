@@ -71,6 +71,12 @@ def job_rest(index: SessionIndex, job_or_submission_id: str) -> Row | None:
     return _submission_row(index, known)
 
 
+def succeeded_with(index: SessionIndex, driver: Driver) -> bool:
+    """Whether a submitted job ran this driver and is known to have succeeded."""
+    record = index.jobs.submission(driver.submission_id) if driver.submission_id else None
+    return record is not None and _told_status(record) == "SUCCEEDED"
+
+
 def _driver_rows(index: SessionIndex) -> list[Row]:
     drivers = sorted(index.jobs.drivers(), key=lambda driver: driver.job_id.hex())
     return [_driver_row(index, driver) for driver in drivers if not driver.submission_id]
@@ -149,17 +155,20 @@ def _driver_info(index: SessionIndex, driver: Driver) -> dict[str, str]:
 
 
 def _status(known: Submitted) -> str:
-    record, driver, supervisor = known.record, known.driver, known.supervisor
-    told = record.status.status if record.status is not None else ""
-    if told in TERMINAL or (told and not record.logged_status):
+    driver, supervisor = known.driver, known.supervisor
+    if told := _told_status(known.record):
         return told
-    if record.logged_status:
-        return record.logged_status
     if driver is not None:
         return "SUCCEEDED" if driver.is_dead else "RUNNING"  # as Ray says of drivers whose exit code it doesn't know
     if supervisor is not None:
         return {"DEAD": "FAILED", "ALIVE": "RUNNING"}.get(supervisor.state, "PENDING")
     return "PENDING"
+
+
+def _told_status(record: Submission) -> str:
+    """As its records or, where those don't end, the log say; empty where neither does."""
+    told = record.status.status if record.status is not None else ""
+    return told if told in TERMINAL else record.logged_status or told
 
 
 def _message(record: Submission, status: str) -> str:

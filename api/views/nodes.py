@@ -12,10 +12,11 @@ from typing import Any
 from api.index.actors import Actor
 from api.index.nodes import Node
 from api.index.session_index import SessionIndex
-from api.query import ListOptions, Row, list_response
+from api.query import ListOptions, Row
 from api.schemas import NODES
 from api.views.actors import logical_actor
 from api.views.google_style import google_style
+from api.views.listing import list_entities
 from pipeline.events import NodeDefinition
 
 SUMMARY_FETCHED = "Node summary fetched."
@@ -34,7 +35,7 @@ _REASONS = {
 
 def list_nodes(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
     """``/api/v0/nodes``."""
-    return list_response([_row(node) for node in index.nodes], NODES, options)
+    return list_entities(index.nodes.values(), lambda node: node.node_id, _row, NODES, options)
 
 
 def _row(node: Node) -> Row:
@@ -63,13 +64,18 @@ def state_message(node: Node) -> str | None:
 
 
 def nodes_summary(index: SessionIndex) -> dict[str, Any]:
-    """``/nodes?view=summary``."""
-    return google_style({"summary": [_summary(index, node) for node in index.nodes], "nodeLogicalResources": {}})
+    """``/nodes?view=summary``, in the order they joined."""
+    nodes = sorted(index.nodes.values(), key=lambda node: (_start_ms(node), node.node_id))
+    return google_style({"summary": [_summary(index, node) for node in nodes], "nodeLogicalResources": {}})
+
+
+def _start_ms(node: Node) -> int:
+    return node.definition.start_time_ms if node.definition is not None else 0
 
 
 def nodes_host_names(index: SessionIndex) -> dict[str, Any]:
     """``/nodes?view=hostNameList``: those of living nodes, each once."""
-    names = {_hostname(index, node) for node in index.nodes if node.is_alive}
+    names = {_hostname(index, node) for node in index.nodes.values() if node.is_alive}
     return {"hostNameList": sorted(names)}
 
 
@@ -81,7 +87,9 @@ def node_detail(index: SessionIndex, node_id: str) -> dict[str, Any] | None:
         return None
     if node is None:
         return None
-    actors = {actor.actor_id.hex(): logical_actor(index, actor) for actor in index.actors if _lives_on(actor, node)}
+    actors = {
+        actor.actor_id.hex(): logical_actor(index, actor) for actor in index.actors.values() if _lives_on(actor, node)
+    }
     return google_style({"detail": {**_summary(index, node), "actors": actors, "workers": []}})
 
 
@@ -95,7 +103,7 @@ def _summary(index: SessionIndex, node: Node) -> dict[str, Any]:
         "hostname": _hostname(index, node),
         "ip": what.node_ip_address,
         "raylet": _raylet(index, node),
-        "bootTime": what.start_time_ms / 1000,  # the machine's own isn't known, and none shows as "Invalid Date"
+        "bootTime": _start_ms(node) / 1000,  # the machine's own isn't known, and none shows as "Invalid Date"
         "loadAvg": [[0, 0, 0], [0, 0, 0]],
         "networkSpeed": [0, 0],
         "cmdline": [],

@@ -6,8 +6,9 @@ from typing import Any
 
 from api.index.placement_groups import PlacementGroup
 from api.index.session_index import SessionIndex
-from api.query import ListOptions, Row, list_response
+from api.query import ListOptions, Row
 from api.schemas import PLACEMENT_GROUPS
+from api.views.listing import list_entities
 from pipeline.events import Bundle
 
 _SCHEDULING = {"SCHEDULING_REMOVED": "REMOVED"}
@@ -15,7 +16,8 @@ _SCHEDULING = {"SCHEDULING_REMOVED": "REMOVED"}
 
 def list_placement_groups(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
     """``/api/v0/placement_groups``."""
-    return list_response([_row(group) for group in index.placement_groups], PLACEMENT_GROUPS, options)
+    groups = index.placement_groups.values()
+    return list_entities(groups, lambda group: group.placement_group_id, _row, PLACEMENT_GROUPS, options)
 
 
 def _row(group: PlacementGroup) -> Row:

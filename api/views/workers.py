@@ -7,7 +7,7 @@ live as long as what they served.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 from api.index.actors import Actor
@@ -15,8 +15,10 @@ from api.index.jobs import Driver
 from api.index.seen_workers import DRIVER_SUFFIX, SeenWorker
 from api.index.session_index import SessionIndex
 from api.index.workers import UNKNOWN_MS, Worker
-from api.query import ListOptions, Row, list_response
+from api.query import ListOptions, Row
 from api.schemas import WORKERS
+from api.views.jobs import succeeded_with
+from api.views.listing import list_entities
 from pipeline.events import WorkerDefinition
 
 _UNDEFINED = WorkerDefinition(b"", b"", "WORKER", 0)
@@ -24,25 +26,28 @@ _UNDEFINED = WorkerDefinition(b"", b"", "WORKER", 0)
 
 def list_workers(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
     """``/api/v0/workers``."""
-    return list_response(list(_rows(index)), WORKERS, options)
-
-
-def _rows(index: SessionIndex) -> Iterator[Row]:
     seen = index.seen_workers()
-    drivers = {driver.job_id + DRIVER_SUFFIX: driver for driver in index.jobs.drivers()}
-    for worker in index.workers:
-        yield _worker_row(index, worker)
-    for worker_id, driver in drivers.items():
-        if worker_id not in index.workers:
-            yield _driver_row(index, driver, seen.get(worker_id) or SeenWorker(worker_id))
-    working = {(actor.place.node_id, actor.place.pid) for actor in index.actors if _works(actor) and actor.place}
-    for worker_id, ran in seen.items():
-        if worker_id not in index.workers and worker_id not in drivers:
-            yield _seen_row(index, ran, (ran.node_id, ran.pid) in working)
+    known: dict[bytes, Worker | Driver | SeenWorker] = dict(seen)
+    known.update((driver.job_id + DRIVER_SUFFIX, driver) for driver in index.jobs.drivers())
+    known.update((worker.worker_id, worker) for worker in index.workers.values())
+    working = {place for place in map(_process, index.actors.values()) if place is not None}
+
+    def row(worker: tuple[bytes, Worker | Driver | SeenWorker]) -> Row:
+        worker_id, what = worker
+        if isinstance(what, Worker):
+            return _worker_row(index, what)
+        if isinstance(what, Driver):
+            return _driver_row(index, what, seen.get(worker_id) or SeenWorker(worker_id))
+        return _seen_row(index, what, (what.node_id, what.pid) in working)
+
+    return list_entities(known.items(), itemgetter(0), row, WORKERS, options)
 
 
-def _works(actor: Actor) -> bool:
-    return actor.state == "ALIVE" and actor.has_address
+def _process(actor: Actor) -> tuple[bytes, int] | None:
+    """The node and process that a living actor keeps alive."""
+    if actor.state != "ALIVE" or actor.place is None or not actor.has_address:
+        return None
+    return actor.place.node_id, actor.place.pid
 
 
 def _worker_row(index: SessionIndex, worker: Worker) -> Row:
@@ -65,7 +70,9 @@ def _worker_row(index: SessionIndex, worker: Worker) -> Row:
 
 
 def _driver_row(index: SessionIndex, driver: Driver, seen: SeenWorker) -> Row:
+    """How a driver ended is only known of one that a submitted job succeeded with: it exited with 0."""
     what = driver.definition
+    succeeded = driver.is_dead and succeeded_with(index, driver)
     submission = index.jobs.submission(driver.submission_id)
     told = submission.driver_node_id if submission is not None else None
     node_id = (what.driver_node_id if what is not None else b"") or seen.node_id
@@ -77,6 +84,8 @@ def _driver_row(index: SessionIndex, driver: Driver, seen: SeenWorker) -> Row:
         node_id=node_id or _id(told),
         ip=(what.driver_ip_address if what is not None else "") or seen.ip,
         pid=what.driver_pid if what is not None else seen.pid,
+        exit_type="INTENDED_USER_EXIT" if succeeded else None,
+        exit_detail="Shutdown by ray.shutdown()." if succeeded else None,
         start_time_ms=driver.start_ms,
         end_time_ms=driver.end_ms,
     )
