@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from support.processes import on_disk, on_s3
 from support.s3server import S3Server
 from support.seaweed import seaweed
 
@@ -60,7 +61,7 @@ class Folder(Place):
     def __init__(self, root: Path) -> None:
         super().__init__()
         self._root = root
-        self.options = [f"--store=file://{root}"]
+        self.options = on_disk(root)
         self.environment = {}
 
     def _listed(self) -> Iterator[tuple[str, int]]:
@@ -77,7 +78,7 @@ class Bucket(Place):
         super().__init__()
         self._bucket = server.new_bucket()
         self._client: Any = server.client()
-        self.options = s3_options(server, self._bucket)
+        self.options = on_s3(server, self._bucket)
         self.environment = server.environment()
 
     def _listed(self) -> Iterator[tuple[str, int]]:
@@ -89,16 +90,6 @@ class Bucket(Place):
         answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes=0-{length - 1}")
         body: bytes = answer["Body"].read()
         return body
-
-
-def s3_options(server: S3Server, bucket: str) -> list[str]:
-    """How a command is told of a bucket."""
-    return [
-        f"--store=s3://{bucket}/history",
-        f"--s3-endpoint={server.endpoint}",
-        f"--s3-region={server.region}",
-        "--s3-path-style",
-    ]
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from support.rayhead import fetch, free_ports, until
+from support.s3server import S3Server
 
 PROGRAM = Path(sys.executable).with_name("ray-history")
 
@@ -81,6 +82,21 @@ class Program:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
         raise AssertionError("the kernel doesn't say VmHWM")
+
+
+def on_disk(folder: Path) -> list[str]:
+    """How a command is told of a store in a folder."""
+    return [f"--store=file://{folder}"]
+
+
+def on_s3(server: S3Server, bucket: str) -> list[str]:
+    """How a command is told of a bucket; ``server.environment()`` has the keys to it."""
+    return [
+        f"--store=s3://{bucket}/history",
+        f"--s3-endpoint={server.endpoint}",
+        f"--s3-region={server.region}",
+        "--s3-path-style",
+    ]
 
 
 def start_collector(

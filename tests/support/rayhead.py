@@ -104,16 +104,30 @@ class RayHead:
 
 
 @contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for Ray's sockets below it: Linux allows a socket 107 bytes of path, pytest's take most."""
+    folder = Path(tempfile.mkdtemp(prefix="rh", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def ray_head(
     dialect: Dialect,
     *,
     events_port: int = 0,
+    folder: Path | None = None,
     num_cpus: int = 3,
     snake_case: bool = False,
     environment: dict[str, str] | None = None,
 ) -> Iterator[RayHead]:
-    """Start a head that posts its events to ``events_port`` of loopback, or writes export API files; killed at the end."""
-    temp_dir = Path(tempfile.mkdtemp(prefix="rh", dir="/tmp"))
+    """Start a head that posts its events to ``events_port`` of loopback, or writes export API files; killed at the end.
+
+    ``folder / "r"`` becomes its temp dir: for a collector that is to be there first. Keep it short (``short_folder``).
+    """
+    temp_dir = folder or Path(tempfile.mkdtemp(prefix="rh", dir="/tmp"))
     marker = f"{MARKER}={temp_dir.name}"
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     log = temp_dir / "head.log"
@@ -139,7 +153,8 @@ def ray_head(
             until(lambda: _kill_all(marker, process.pid), "the Ray head to end", timeout=20, pause=0.02)
             process.wait(10)
     finally:
-        shutil.rmtree(temp_dir, ignore_errors=True)
+        if folder is None:
+            shutil.rmtree(temp_dir, ignore_errors=True)
 
 
 def _environment(dialect: Dialect, events_port: int, snake_case: bool) -> dict[str, str]:

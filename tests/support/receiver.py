@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver:
-    """What was posted: ``taken`` are the bodies answered 200, in order; ``refused`` counts the others."""
+    """What was posted: ``taken`` are the bodies answered 200, in order, ``refused`` those that weren't."""
 
     def __init__(self, forward_to: int | None) -> None:
         self.taken: list[bytes] = []
-        self.refused = 0
+        self.refused: list[bytes] = []
+        self.last = time.monotonic()
         self.port = 0
         self._forward_to = forward_to
         self._lock = threading.Lock()
@@ -23,14 +25,16 @@ class Receiver:
         """The status to answer with: the collector's own where there is one, 503 where it can't be reached."""
         status = 200 if self._forward_to is None else self._pass_on(self._forward_to, path, body)
         with self._lock:
-            if status == 200:
-                self.taken.append(body)
-            else:
-                self.refused += 1
+            (self.taken if status == 200 else self.refused).append(body)
+            self.last = time.monotonic()
         return status
 
+    def quiet(self, seconds: float) -> bool:
+        """Whether nothing has come for so long."""
+        return time.monotonic() - self.last >= seconds
+
     def _pass_on(self, port: int, path: str, body: bytes) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)  # Ray waits no longer either
         try:
             connection.request("POST", path, body, {"Content-Type": "application/json"})
             return connection.getresponse().status
