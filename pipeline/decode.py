@@ -17,8 +17,8 @@ from pipeline.dialects.wire import UnknownType
 from pipeline.events import Record
 from pipeline.segment import Dialect
 
-MAX_LINE = 16 << 20
-"""Bytes a line may have; Ray's own events stay below 4 MiB, its gRPC message limit."""
+MAX_LINE = (8 << 20) - 1
+"""Bytes a line may have, its end not counted. Ray's own stay below its gRPC limits of a few MiB a message."""
 _MAX_DETAIL = 200
 _MAX_UNKNOWN = 100  # names counted one by one; a bound, since anyone can make up names
 _MAX_NAME = 80
