@@ -172,8 +172,10 @@ class FileStore:
                     next(entries, None)
                 if not os.access(self._root, os.X_OK):
                     raise Denied(f"{self.url} can't be entered: give this user the right to it")
-            except FileNotFoundError as exc:
+            except (FileNotFoundError, NotADirectoryError) as exc:
                 parent = _existing_parent(self._root)
+                if parent == self._root:
+                    raise
                 if not os.path.isdir(parent):
                     raise StoreError(f"{self.url} can't be made: {parent} is not a folder") from exc
                 if not os.access(parent, os.W_OK | os.X_OK):
@@ -193,9 +195,8 @@ class FileStore:
     @contextmanager
     def _folder(self, names: Sequence[str], *, create: bool = False) -> Iterator[int]:
         """A descriptor of the folder, reached step by step from the root without following a link."""
-        if create and not os.path.isdir(self._root):
-            os.makedirs(self._root, exist_ok=True)
-            _fsync_folder(os.path.dirname(self._root))
+        if create:
+            _make_folder(self._root)
         fd = os.open(self._root, _FOLDER & ~os.O_NOFOLLOW)
         try:
             for name in names:
@@ -221,7 +222,8 @@ class FileStore:
             if what == "get" and exc.errno in _NO_FOLDER:
                 raise NotFound(f"no object {key} in {self.url}") from exc
             reason = os.strerror(exc.errno or 0).lower()
-            raise _KINDS.get(exc.errno or 0, StoreError)(f"{what} {key} in {self.url}: {reason}") from exc
+            where = f"{what} {key}".rstrip() + f" in {self.url}"
+            raise _KINDS.get(exc.errno or 0, StoreError)(f"{where}: {reason}") from exc
 
 
 _KINDS: dict[int, type[StoreError]] = {
@@ -277,8 +279,15 @@ def _write(name: str, folder: int, data: bytes) -> str:
         return _etag(os.fstat(fd))
 
 
-def _fsync_folder(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def _make_folder(path: str) -> None:
+    """The folder and those above it, each as durable as what will stand in it."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    _make_folder(above)
+    with suppress(FileExistsError):
+        os.mkdir(path)
+    fd = os.open(above, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
     finally:
