@@ -1,0 +1,145 @@
+"""The server as one ASGI application: routes, the state they share, and errors in Ray's shape.
+
+    /                                  the list of sessions
+    /clusters, /enter_cluster/…        which sessions there are; entering one sets the cookies
+    /sessions/{ns}/{name}/{session}/…  a session's answers by address
+    /api/… /nodes /events …            the same, of the session that was entered
+    /livez /readyz /metrics            for those who run it
+
+An address that nothing stands at is 404 in Ray's shape, never a page: the dashboard goes blank over one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, Router
+
+from api import health
+from api.answers import TextAnswer, refused
+from api.groups import first_error
+from api.health import StoreWatch
+from api.query import BadQuery
+from api.reader import UnknownSession
+from api.routes import clusters, completeness, dashboard, state
+from api.sessions import Sessions
+from pipeline.catalog import rebuild_catalog
+from pipeline.config import ServerConfig
+from pipeline.errors import Full, StoreError
+from pipeline.store import ObjectStore
+
+SESSION = "/sessions/{namespace}/{cluster}/{session}"
+GZIP_FROM = 2048
+NEWEST_NAMED = 5
+MAX_BODY = 1 << 20  # nothing here takes one
+
+log = structlog.get_logger()
+
+
+def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
+    """The application over ``store``, which stays the caller's to close."""
+    app = Starlette(
+        routes=_routes(),
+        middleware=[Middleware(GZipMiddleware, minimum_size=GZIP_FROM, compresslevel=4)],
+        exception_handlers={
+            HTTPException: _http_error,
+            TextAnswer: _text,
+            BadQuery: _bad_query,
+            UnknownSession: _unknown_session,
+            StoreError: _store_error,
+            Full: _full,
+            Exception: _internal_error,
+        },
+        lifespan=_lifespan,
+        max_body_size=MAX_BODY,
+    )
+    app.router.redirect_slashes = False
+    app.state.sessions = Sessions(store, config)
+    app.state.watch = StoreWatch(store, lambda: _name_sessions(app))
+    return app
+
+
+def _routes() -> list[BaseRoute]:
+    of_a_session: list[BaseRoute] = [*state.ROUTES, *dashboard.ROUTES, *completeness.ROUTES]
+    below = Router([Route("/", clusters.session_home), *of_a_session], redirect_slashes=False)
+    return [
+        *clusters.ROUTES,
+        *health.ROUTES,
+        Route(SESSION, clusters.add_slash),
+        Mount(SESSION, below),
+        *of_a_session,
+    ]
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    with first_error():
+        async with app.state.sessions, anyio.create_task_group() as group:
+            app.state.watch.start(group)
+            yield
+            group.cancel_scope.cancel()
+
+
+async def _name_sessions(app: Starlette) -> None:
+    """Say which sessions there are. A store whose catalog is gone gets it back, if it may be written to."""
+    sessions: Sessions = app.state.sessions
+    try:
+        found = await sessions.catalog()
+        if not found:
+            with first_error():
+                rebuilt = await rebuild_catalog(sessions.store)
+            if rebuilt:
+                log.warning("catalog was empty and has been rebuilt", store=sessions.store.url, sessions=len(rebuilt))
+                found = await sessions.catalog()
+    except StoreError as exc:
+        log.warning("sessions can't be listed", store=sessions.store.url, reason=str(exc))
+        return
+    newest = [str(known.key) for known in found[:NEWEST_NAMED]]
+    log.info("sessions found", store=sessions.store.url, sessions=len(found), newest=newest)
+
+
+async def _http_error(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    nothing = exc.status_code == 404 and exc.detail == "Not Found"
+    said = f"nothing at {request.url.path[:200]}" if nothing else exc.detail
+    return refused(exc.status_code, said, headers=dict(exc.headers or {}))
+
+
+async def _text(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, TextAnswer)
+    return PlainTextResponse(exc.text, exc.status)
+
+
+async def _bad_query(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, BadQuery)
+    return refused(exc.status, str(exc), {"result": None})
+
+
+async def _unknown_session(request: Request, exc: Exception) -> Response:
+    return refused(404, str(exc))
+
+
+async def _store_error(request: Request, exc: Exception) -> Response:
+    """The reason, never an empty answer: nobody may take an outage for a session without tasks."""
+    assert isinstance(exc, StoreError)
+    request.app.state.watch.failed(exc)
+    store = request.app.state.sessions.store.url
+    return refused(503, f"the store {store} can't be read: {exc}", headers={"Retry-After": "5"})
+
+
+async def _full(request: Request, exc: Exception) -> Response:
+    return refused(503, str(exc), headers={"Retry-After": "30"})
+
+
+async def _internal_error(request: Request, exc: Exception) -> Response:
+    log.error("request failed", path=request.url.path, error=type(exc).__name__)
+    return refused(500, "internal error: the server's log has the details")

@@ -1,0 +1,189 @@
+"""Which sessions there are, and entering one: ``/clusters``, ``/enter_cluster/…``, the list at ``/``.
+
+Field and cookie names are KubeRay's, so that its manifests and Ray's ``--proxy-server-url`` go on working.
+The page at ``/`` is plain HTML: it does what a list of links can do.
+"""
+
+from __future__ import annotations
+
+import html
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from api.answers import plain
+from api.reader import UnknownSession
+from api.routes.session import CLUSTER_COOKIE, NAMESPACE_COOKIE, SESSION_COOKIE, named, opened, while_connected
+from api.sessions import Sessions
+from pipeline.catalog import SessionMetadata
+from pipeline.errors import BadKey
+from pipeline.layout import SessionKey
+
+KINDS = ("raycluster", "rayjob", "rayservice")
+COOKIE_AGE = 7 * 86400
+PAGE_LIMIT = 500
+
+STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em}"
+    "td,th{text-align:left;padding-right:2em}"
+)
+LINKS = (
+    "api/v0/tasks?detail=1&limit=1000",
+    "api/v0/tasks/summarize",
+    "api/v0/actors?detail=1",
+    "api/v0/nodes?detail=1",
+    "api/v0/workers?detail=1",
+    "api/v0/placement_groups?detail=1",
+    "api/jobs/",
+    "events",
+    "api/v0/tasks/timeline?download=1",
+    "completeness",
+)
+
+
+def row(metadata: SessionMetadata) -> dict[str, Any]:
+    """One session as ``/clusters`` lists it."""
+    shown: dict[str, Any] = {
+        "name": metadata.cluster,
+        "namespace": metadata.namespace,
+        "sessionName": metadata.session,
+        "createTime": when(metadata.created_ms),
+        "createTimeStamp": metadata.created_ms // 1000,
+        "status": "live" if metadata.ended_ms is None else "ended",
+        "endTime": None if metadata.ended_ms is None else when(metadata.ended_ms),
+    }
+    if metadata.owner_kind or metadata.owner_name:
+        shown |= {"ownerKind": metadata.owner_kind.lower(), "ownerName": metadata.owner_name}
+    return shown
+
+
+def when(ms: int) -> str:
+    """RFC 3339 in whole seconds; empty where nobody knows."""
+    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if ms else ""
+
+
+async def clusters(request: Request) -> Response:
+    """Every session, the newest first; ``?namespace=`` and ``?name=`` narrow it down."""
+    listed = await _listed(request)
+    for name, field in (("namespace", "namespace"), ("name", "cluster")):
+        if (wanted := request.query_params.get(name)) is not None:
+            listed = [known for known in listed if getattr(known, field) == wanted]
+    return plain([row(known) for known in listed])
+
+
+async def enter_session(request: Request) -> Response:
+    """``/enter_cluster/{namespace}/{name}/{session}``, or KubeRay's ``/{namespace}/{kind}/{name}`` where the second is a kind."""
+    namespace, second, third = (request.path_params[name] for name in ("first", "second", "third"))
+    if second.lower() in KINDS and third not in ("live", "latest") and not third.startswith("session_"):
+        return await _enter_owned(request, namespace, second, third, "latest")
+    return await _enter(request, namespace, second, third)
+
+
+async def enter_owned(request: Request) -> Response:
+    """``/enter_cluster/{namespace}/{kind}/{name}/{session}``."""
+    return await _enter_owned(request, *(request.path_params[name] for name in ("first", "second", "third", "fourth")))
+
+
+async def _enter_owned(request: Request, namespace: str, kind: str, name: str, session: str) -> Response:
+    """``name`` is the owner's where the kind is that of an owner, as with KubeRay."""
+    if kind.lower() not in KINDS:
+        raise HTTPException(404, f"{kind} is not a kind of resource: one of {', '.join(KINDS)}")
+    if kind.lower() == "raycluster":
+        return await _enter(request, namespace, name, session)
+    for known in await _listed(request):
+        owned = (known.namespace, known.owner_kind.lower(), known.owner_name) == (namespace, kind.lower(), name)
+        live = session != "live" or known.ended_ms is None
+        if owned and live and session in ("latest", "live", known.session):
+            return await _enter(request, known.namespace, known.cluster, known.session)
+    raise UnknownSession(f"no session {session} of {kind} {namespace}/{name} is known: see /clusters")
+
+
+async def _enter(request: Request, namespace: str, cluster: str, session: str) -> Response:
+    sessions: Sessions = request.app.state.sessions
+
+    async def find() -> SessionKey:
+        key = await sessions.resolve(namespace, cluster, session)
+        await sessions.open(key)
+        return key
+
+    return _entered(await while_connected(request, find))
+
+
+def _entered(key: SessionKey) -> Response:
+    """The session that was entered stays entered: ``live`` and ``latest`` are followed here, not at every request."""
+    response = plain(
+        {"result": "success", "name": key.cluster, "namespace": key.namespace, "session": key.session},
+        headers={"Cache-Control": "no-store"},
+    )
+    cookies = ((NAMESPACE_COOKIE, key.namespace), (CLUSTER_COOKIE, key.cluster), (SESSION_COOKIE, key.session))
+    for name, value in cookies:
+        response.set_cookie(name, value, max_age=COOKIE_AGE, path="/", httponly=True, samesite="lax")
+    return response
+
+
+async def add_slash(request: Request) -> Response:
+    """A session's address ends in ``/``: relative links below it need that."""
+    try:
+        session = SessionKey(*named(request)).session
+    except BadKey as exc:
+        raise UnknownSession(str(exc)) from exc
+    query = request.url.query
+    return RedirectResponse(f"{quote(session)}/" + (f"?{query}" if query else ""), 308)
+
+
+async def home(request: Request) -> Response:
+    """The sessions as a page of links."""
+    listed = await _listed(request)
+    if not listed:
+        return page("Ray sessions", f"<p>No session in {html.escape(request.app.state.sessions.store.url)} yet.</p>")
+    rows = "".join(_table_row(known) for known in listed[:PAGE_LIMIT])
+    older = len(listed) - PAGE_LIMIT
+    more = f"<p>and {older} older ones: see <a href=clusters>clusters</a></p>" if older > 0 else ""
+    return page("Ray sessions", f"<table><tr><th>cluster<th>session<th>began<th>status<th></tr>{rows}</table>{more}")
+
+
+async def session_home(request: Request) -> Response:
+    """One session as a page of links to its answers."""
+    reader = await opened(request)
+    links = "".join(f'<li><a href="{html.escape(link)}">{html.escape(link)}</a>' for link in LINKS)
+    warning = f"<p>{html.escape(reader.completeness.warning())}</p>"
+    return page(str(reader.key), f"<p>{reader.completeness.records} records</p>{warning}<ul>{links}</ul>")
+
+
+def _table_row(known: SessionMetadata) -> str:
+    name, session = html.escape(f"{known.namespace}/{known.cluster}"), html.escape(known.session)
+    base = f"sessions/{quote(str(known.key))}/"
+    return (
+        f"<tr><td>{name}<td><a href='{base}'>{session}</a><td>{when(known.created_ms)}"
+        f"<td>{row(known)['status']}<td><a href='{base}api/v0/tasks'>tasks</a></tr>\n"
+    )
+
+
+def page(title: str, body: str) -> Response:
+    """A whole page; ``body`` is HTML."""
+    title = html.escape(title)
+    text = (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
+        f"<h1>{title}</h1>{body}</html>\n"
+    )
+    return HTMLResponse(text, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
+
+
+async def _listed(request: Request) -> list[SessionMetadata]:
+    sessions: Sessions = request.app.state.sessions
+    return await while_connected(request, sessions.catalog)
+
+
+ROUTES = [
+    Route("/", home),
+    Route("/select_cluster", home),
+    Route("/clusters", clusters),
+    Route("/clusters/", clusters),
+    Route("/enter_cluster/{first}/{second}/{third}", enter_session),
+    Route("/enter_cluster/{first}/{second}/{third}/{fourth}", enter_owned),
+]

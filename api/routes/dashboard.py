@@ -1,0 +1,85 @@
+"""What the dashboard's pages and Ray's Job client ask for beside the State API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api.answers import TextAnswer, enveloped, plain
+from api.index.session_index import SessionIndex
+from api.routes.session import Asked, answering, opened
+from api.views import actors, cluster, events, jobs, nodes
+from api.views.redaction import redacted_rows
+
+
+def _nodes(index: SessionIndex, asked: Asked) -> dict[str, Any]:
+    view = asked.first("view")
+    if view == "summary":
+        return enveloped(nodes.nodes_summary(index), nodes.SUMMARY_FETCHED)
+    if view is not None and view.lower() == "hostnamelist":
+        return enveloped(nodes.nodes_host_names(index), nodes.HOST_NAMES_FETCHED)
+    raise HTTPException(500, nodes.UNKNOWN_VIEW.format(view=view))  # Ray's own status
+
+
+def _node(index: SessionIndex, asked: Asked) -> dict[str, Any]:
+    """Ray answers an unknown node with one that has no fields, which leaves its page blank: 404 does better."""
+    detail = nodes.node_detail(index, asked.path["node_id"])
+    if detail is None:
+        raise HTTPException(404, f"no node {asked.path['node_id'][:80]} in this session")
+    return enveloped(detail, nodes.DETAILS_FETCHED)
+
+
+def _actors(index: SessionIndex, asked: Asked) -> dict[str, Any]:
+    ids = asked.first("ids")
+    return enveloped(actors.logical_actors(index, None if ids is None else ids.split(",")), actors.ALL_FETCHED)
+
+
+def _actor(index: SessionIndex, asked: Asked) -> dict[str, Any]:
+    return enveloped(actors.logical_actor_detail(index, asked.path["actor_id"]), actors.ONE_FETCHED)
+
+
+def _events(index: SessionIndex, asked: Asked) -> dict[str, Any]:
+    job_id = asked.first("job_id")
+    if job_id is None:
+        return enveloped(events.all_events(index), events.ALL_FETCHED)
+    return enveloped(events.job_events(index, job_id), events.JOB_FETCHED)
+
+
+def _jobs(index: SessionIndex, asked: Asked) -> list[dict[str, Any]]:
+    rows = jobs.jobs_rest(index)
+    return redacted_rows(rows) if asked.browser else rows
+
+
+def _job(index: SessionIndex, asked: Asked) -> dict[str, Any]:
+    job_id = asked.path["job_id"]
+    row = jobs.job_rest(index, job_id)
+    if row is None:
+        raise TextAnswer(404, jobs.does_not_exist(job_id))
+    return redacted_rows([row])[0] if asked.browser else row
+
+
+async def _version(request: Request) -> Response:
+    reader = await opened(request)
+    return plain(cluster.version(reader.key.session, reader.ray_version))
+
+
+async def _timezone(request: Request) -> Response:
+    return plain(cluster.timezone())
+
+
+ROUTES = [
+    Route("/nodes", answering(_nodes)),
+    Route("/nodes/{node_id}", answering(_node)),
+    Route("/logical/actors", answering(_actors)),
+    Route("/logical/actors/{actor_id}", answering(_actor)),
+    Route("/events", answering(_events)),
+    Route("/api/jobs", answering(_jobs)),
+    Route("/api/jobs/", answering(_jobs)),
+    Route("/api/jobs/{job_id}", answering(_job)),
+    Route("/api/version", _version),
+    Route("/timezone", _timezone),
+]
