@@ -1,0 +1,23 @@
+"""The program ``ray-history`` (also ``python -m api``)."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from api.cli.commands import ray_history
+from pipeline.errors import ConfigError
+
+
+def main() -> None:
+    """Run the command line. What is wrong with the settings is one line, and exit code 2."""
+    try:
+        ray_history(prog_name="ray-history")
+    except ConfigError as exc:
+        click.echo(f"ray-history: {exc}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
