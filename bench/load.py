@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from support.processes import Program, server, session_url
 from support.rayhead import fetch
@@ -61,13 +61,11 @@ def _check(result: dict[str, object], generated: Generated) -> None:
         raise AssertionError(f"{generated.attempts} attempts were collected, {result['total']} are answered")
 
 
-def _check_summary(result: dict[str, dict[str, dict[str, object]]], generated: Generated) -> None:
+def _check_summary(result: dict[str, Any], generated: Generated) -> None:
     """Of a summary, every attempt in its last state."""
     counts: dict[str, int] = {}
     for row in result["cluster"]["summary"].values():
-        states = row["state_counts"]
-        assert isinstance(states, dict)
-        for state, count in states.items():
+        for state, count in row["state_counts"].items():
             counts[state] = counts.get(state, 0) + count
     wanted = {"FINISHED": generated.attempts - generated.failed, "FAILED": generated.failed}
     if counts != wanted:

@@ -52,7 +52,8 @@ def history(request: pytest.FixtureRequest, histories: Histories) -> tuple[Lived
 
 
 def test_every_task_attempt_is_answered_in_its_final_state(history: tuple[Lived, dict[str, Rows]]) -> None:
-    assert_same("tasks", *history)
+    # A task's own name (``.options(name=…)``) is not in the export API: its function's is answered.
+    assert_same("tasks", *history, untold=frozenset({"name"}))
 
 
 def test_every_actor_is_answered_in_its_final_state(history: tuple[Lived, dict[str, Rows]]) -> None:

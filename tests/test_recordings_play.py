@@ -29,7 +29,7 @@ from support.play import play
 from support.processes import server, session_url, wait_for_session
 from support.rayhead import fetch
 from support.skips import need
-from support.workload import Rows, rows
+from support.workload import Rows
 
 pytestmark = pytest.mark.timeout(120)
 NAMES = ("posted", "export", "ray-event-export", "export-api-files")
@@ -57,6 +57,12 @@ LISTED = {
     "actors": "/api/v0/actors?detail=1",
     "workers": "/api/v0/workers?detail=1",
     "nodes": "/api/v0/nodes?detail=1",
+}
+UNTOLD = {
+    # A task's own name (``.options(name=…)``) is not in the export API: its function's is answered.
+    ("export", "tasks"): frozenset({"name"}),
+    # Recorded to Ray's clean end, its live answers before that.
+    ("export-api-files", "nodes"): frozenset({"state"}),
 }
 
 
@@ -90,10 +96,12 @@ def recorded(capture: Path) -> int:
     return sum(len(json.loads(body)) for body in posts(capture)) + sum(file.read_bytes().count(b"\n") for file in files)
 
 
-def live(capture: Path, kind: str) -> Rows:
-    """The recorded list of the most rows."""
-    urls = [url for url in live_answers(capture) if url.startswith(LISTED[kind])]
-    return live_rows(capture, max(urls, key=lambda url: len(live_rows(capture, url))))
+def longest_list(capture: Path, kind: str) -> tuple[str, Rows]:
+    """The recorded list of the most rows, and what it was asked with."""
+    lists = {url: live_rows(capture, url) for url in live_answers(capture) if url.startswith(LISTED[kind])}
+    url = max(lists, key=lambda url: len(lists[url]))
+    assert lists[url]
+    return url, lists[url]
 
 
 def completeness(played: Played) -> dict[str, Any]:
@@ -122,9 +130,11 @@ def test_the_history_is_complete(played: Played) -> None:
 def test_every_row_of_the_live_dashboard_is_answered_alike(played: Played, kind: str) -> None:
     if kind == "workers" and not any(True for _ in posts(played.capture)):
         pytest.skip("export API files don't tell of workers")
-    expected = live(played.capture, kind)
-    assert expected
-    lines = differences(kind, expected, rows(played.base, kind))
+    url, expected = longest_list(played.capture, kind)
+    status, body = fetch(played.base + url)
+    assert status == 200
+    untold = UNTOLD.get((played.capture.name, kind), frozenset())
+    lines = differences(kind, expected, json.loads(body)["data"]["result"]["result"], untold=untold)
     assert not lines, "\n".join(lines)
 
 

@@ -49,10 +49,10 @@ def answers(
         return {kind: workload.rows(base, kind) for kind in lived.live}
 
 
-def assert_same(kind: str, lived: Lived, answered: dict[str, Rows]) -> None:
+def assert_same(kind: str, lived: Lived, answered: dict[str, Rows], *, untold: frozenset[str] = frozenset()) -> None:
     """Every row of the live dashboard is answered, once, and no other; each difference is a line of the message."""
     assert lived.live[kind]
-    lines = differences(kind, lived.live[kind], answered[kind])
+    lines = differences(kind, lived.live[kind], answered[kind], untold=untold)
     assert not lines, "\n".join(lines)
 
 

@@ -29,6 +29,7 @@ class Program:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
+        self._name = f"ray-history {arguments[0]}"
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 [str(PROGRAM), *arguments],
@@ -63,7 +64,7 @@ class Program:
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self._process.args} still runs after {timeout} s:\n{self.log()[-4000:]}") from None
+            raise AssertionError(f"{self._name} still runs after {timeout} s:\n{self.log()[-4000:]}") from None
 
     def end(self) -> None:
         if self.running():
@@ -71,7 +72,7 @@ class Program:
 
     def listening(self) -> bool:
         if not self.running():
-            raise AssertionError(f"{self._process.args} ended with {self._process.returncode}:\n{self.log()[-4000:]}")
+            raise AssertionError(f"{self._name} ended with {self._process.returncode}:\n{self.log()[-4000:]}")
         with socket.socket() as probe:
             probe.settimeout(1)
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
