@@ -49,7 +49,9 @@ maybe_nodes = nodes | st.just(b"")
 submissions = st.sampled_from(["raysubmit_a", "raysubmit_b"])
 texts = st.sampled_from(["", "a", "b"])
 # Times that tie, whole seconds (the export dialect) and fractions (the posted one).
-times = st.integers(0, 3).map(lambda second: second * SECOND) | st.integers(1, 4).map(lambda part: part * SECOND // 2 + 7)
+times = st.integers(0, 3).map(lambda second: second * SECOND) | st.integers(1, 4).map(
+    lambda part: part * SECOND // 2 + 7
+)
 stamps = st.integers(0, 3)
 amounts = st.dictionaries(st.sampled_from(["CPU", "node:__internal_head__"]), st.sampled_from([0.0, 1.0]), max_size=2)
 names = st.dictionaries(st.just("job_submission_id"), submissions, max_size=1)
@@ -109,7 +111,9 @@ def several(transitions: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]
 
 
 records: st.SearchStrategy[Record] = st.one_of(
-    st.builds(ActorDefinition, actor_ids, jobs, texts, name=texts, is_detached=st.booleans(), required_resources=amounts),
+    st.builds(
+        ActorDefinition, actor_ids, jobs, texts, name=texts, is_detached=st.booleans(), required_resources=amounts
+    ),
     st.builds(
         lambda actor, job, submission: ActorDefinition(
             actor, job, "JobSupervisor", f"_ray_internal_job_actor_{submission}", "SUPERVISOR_ACTOR_RAY_NAMESPACE"

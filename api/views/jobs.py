@@ -222,9 +222,11 @@ def _metadata(known: Submitted) -> dict[str, str]:
     }
 
 
-def _submitted_env(known: Submitted) -> dict[str, Any]:
+def _submitted_env(known: Submitted) -> dict[str, Any] | None:
+    """None where a submission's own records say that it brought none."""
     if known.record.definition is not None:
-        return _runtime_env(known.record.definition.runtime_env_json)
+        text = known.record.definition.runtime_env_json
+        return _runtime_env(text) if text not in ("", "null") else None
     if known.driver is not None and known.driver.definition is not None:
         return _runtime_env(known.driver.definition.serialized_runtime_env)
     return {}

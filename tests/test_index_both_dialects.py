@@ -1,0 +1,172 @@
+"""A session told in both dialects at once is one session: nothing counts twice, and the finer account wins."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+from support.indexes import DETAIL, answers, index_of, sent
+
+from api.views import actors, jobs, nodes, workers
+from pipeline.events import (
+    ActorDefinition,
+    ActorTransition,
+    ActorUpdate,
+    DriverJobDefinition,
+    DriverJobUpdate,
+    NodeDefinition,
+    NodeTransition,
+    NodeUpdate,
+    Record,
+    SubmissionJobDefinition,
+    SubmissionJobUpdate,
+)
+
+S, MS = 1_000_000_000, 1_000_000
+JOB, NODE, WORKER = b"\2\0\0\0", b"\7" * 28, b"\x08" * 28
+ACTOR = b"\1" * 12 + JOB
+DEATH = {"actor_died_error_context": {"error_message": "killed", "reason": "RAY_KILL"}}
+
+POSTED: list[Record] = [
+    ActorDefinition(ACTOR, JOB, "Counter", "c", call_site="x.py:1"),
+    ActorUpdate(ACTOR, [ActorTransition("ALIVE", 10 * S + 250 * MS, NODE, WORKER, 11, 77)]),
+    ActorUpdate(ACTOR, [ActorTransition("RESTARTING", 10 * S + 500 * MS, restart_reason="NODE_PREEMPTION")]),
+    ActorUpdate(ACTOR, [ActorTransition("ALIVE", 10 * S + 750 * MS, NODE, WORKER, 12, 78)]),
+    ActorUpdate(ACTOR, [ActorTransition("DEAD", 12 * S + 5 * MS, death_cause=DEATH)]),
+]
+EXPORT: list[Record] = [
+    ActorDefinition(ACTOR, JOB, "Counter", "c", labels={"a": "b"}),
+    ActorUpdate(ACTOR, [ActorTransition("ALIVE", 10 * S, NODE, b"", 11)]),
+    ActorUpdate(ACTOR, [ActorTransition("RESTARTING", 10 * S, NODE, b"", 11)]),
+    ActorUpdate(ACTOR, [ActorTransition("ALIVE", 10 * S, NODE, b"", 12)]),
+    ActorUpdate(ACTOR, [ActorTransition("DEAD", 12 * S, NODE, b"", 12, death_cause=DEATH)]),
+]
+
+
+def actor_row(records: list[Record]) -> dict[str, object]:
+    row: dict[str, object] = sent(actors.list_actors(index_of(records), DETAIL))["result"][0]
+    return row
+
+
+def test_a_restart_that_both_dialects_tell_of_counts_once() -> None:
+    assert actor_row([*EXPORT, *POSTED])["num_restarts"] == "1"
+    assert actor_row([*POSTED, *EXPORT])["num_restarts"] == "1"
+    assert actor_row(EXPORT)["num_restarts"] == actor_row(POSTED)["num_restarts"] == "1"
+
+
+def test_a_restart_that_is_told_again_counts_once_and_two_in_one_second_count_twice() -> None:
+    again = [(record, at) for at, record in enumerate(EXPORT)] * 3
+    assert index_of(again).actors.get(ACTOR).num_restarts() == 1  # type: ignore[union-attr]
+    twice = [*EXPORT[:4], *EXPORT[2:4], EXPORT[4]]
+    assert actor_row(twice)["num_restarts"] == "2"
+
+
+def test_restarts_are_counted_by_reason_where_the_dialect_gives_one() -> None:
+    row = actor_row([*EXPORT, *POSTED])
+    assert row["num_restarts_due_to_node_preemption"] == "1"
+    assert row["num_restarts_due_to_lineage_reconstruction"] == "0"
+
+
+def test_the_exact_times_and_the_address_come_from_the_dialect_that_has_them() -> None:
+    shown = actors.logical_actors(index_of([*EXPORT, *POSTED]))["actors"][ACTOR.hex()]
+    assert shown["startTime"] == 10_250
+    assert shown["endTime"] == 12_005
+    assert shown["address"]["workerId"] == WORKER.hex()
+    assert (shown["address"]["port"], shown["pid"]) == (78, 12)
+
+
+def test_what_either_dialect_says_of_an_actor_is_known() -> None:
+    definition = index_of([*POSTED, *EXPORT]).actors.get(ACTOR).definition  # type: ignore[union-attr]
+    assert definition is not None
+    assert (definition.call_site, definition.labels) == ("x.py:1", {"a": "b"})
+
+
+def test_whole_seconds_are_ordered_by_their_place_in_the_file() -> None:
+    row = actor_row(EXPORT)
+    assert (row["state"], row["pid"]) == ("DEAD", 12)
+    alive = index_of(EXPORT[:4]).actors.get(ACTOR)
+    assert alive is not None
+    assert (alive.state, alive.place and alive.place.pid) == ("ALIVE", 12)
+
+
+def test_a_restarting_actor_keeps_its_node_and_process_but_has_no_address() -> None:
+    for dialect in (POSTED, EXPORT):
+        index = index_of(dialect[:3])
+        assert actor_row(dialect[:3])["pid"] == 11
+        assert actors.logical_actors(index)["actors"][ACTOR.hex()]["address"]["nodeId"] == ""
+
+
+def test_an_actor_restarted_for_its_lineage_is_alive_again_and_shows_no_death() -> None:
+    back = ActorUpdate(ACTOR, [ActorTransition("RESTARTING", 13 * S + 1, restart_reason="LINEAGE_RECONSTRUCTION")])
+    alive = ActorUpdate(ACTOR, [ActorTransition("ALIVE", 14 * S + 1, NODE, WORKER, 13)])
+    row = actor_row([*POSTED, back, alive])
+    assert (row["state"], row["death_cause"], row["num_restarts"]) == ("ALIVE", None, "2")
+    assert row["num_restarts_due_to_lineage_reconstruction"] == "1"
+
+
+def test_only_a_dead_actor_has_a_death_cause_and_it_is_rays_own() -> None:
+    assert actor_row(POSTED)["death_cause"] == DEATH
+    assert actor_row(POSTED[:4])["death_cause"] is None
+
+
+def test_an_actor_known_only_by_an_update_still_has_every_column_that_ray_requires() -> None:
+    row = actor_row(POSTED[1:2])
+    assert (row["class_name"], row["job_id"], row["state"]) == ("", "02000000", "ALIVE")
+
+
+NODE_RECORDS: list[Record] = [
+    NodeDefinition(NODE, "192.0.2.2", "n", "host", start_time_ms=1_500),
+    NodeUpdate(NODE, [NodeTransition("ALIVE", S + 600 * MS, {"CPU": 4.0, "node:__internal_head__": 1.0})]),
+    NodeUpdate(NODE, [NodeTransition("DEAD", 9 * S + 7 * MS, {}, "EXPECTED_TERMINATION", "received SIGTERM")]),
+    NodeDefinition(NODE, "192.0.2.2", "n", start_time_ms=1_500, is_head_node=True),
+    NodeUpdate(NODE, [NodeTransition("ALIVE", S, {"CPU": 4.0, "node:__internal_head__": 1.0})]),
+    NodeUpdate(NODE, [NodeTransition("DEAD", 9 * S, {"CPU": 4.0}, "EXPECTED_TERMINATION", "received SIGTERM")], 9_004),
+]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(6)))[::97])
+def test_a_node_told_of_twice_is_one_node_whatever_comes_first(order: tuple[int, ...]) -> None:
+    index = index_of([(NODE_RECORDS[at], at) for at in order])
+    [row] = sent(nodes.list_nodes(index, DETAIL))["result"]
+    assert row["is_head_node"]
+    assert (row["state"], row["state_message"]) == ("DEAD", "Expected termination: received SIGTERM")
+    assert (row["start_time_ms"], row["end_time_ms"]) == (1_500, 9_004)
+
+
+def test_a_dead_node_keeps_the_resources_it_had() -> None:
+    [row] = sent(nodes.list_nodes(index_of(NODE_RECORDS[:3]), DETAIL))["result"]
+    assert row["resources_total"] == {"CPU": 4.0, "node:__internal_head__": 1.0}
+    assert row["end_time_ms"] == 9_007
+
+
+def test_a_submission_told_of_in_both_dialects_is_one_job_with_its_last_status() -> None:
+    records: list[Record] = [
+        DriverJobDefinition(
+            JOB, 5, "python x.py", NODE, metadata={"job_submission_id": "s1", "job_name": "s1", "a": "b"}
+        ),
+        DriverJobUpdate(JOB, True, 2_000, 3_000),
+        DriverJobUpdate(JOB, True, 2_003, 3_002),
+        SubmissionJobDefinition("s1", "python x.py", "{}", {"a": "b"}),
+        SubmissionJobUpdate("s1", "RUNNING", 2 * S, "Job is currently running.", start_time_ms=1_900),
+        SubmissionJobUpdate(
+            "s1", "FAILED", 3 * S, "why", "JOB_ENTRYPOINT_COMMAND_ERROR", 1_900, 3_100, driver_exit_code=1
+        ),
+        SubmissionJobUpdate("s1", "RUNNING", 4 * S + 1, "Job is currently running."),
+    ]
+    for told in (records, records[::-1]):
+        [row] = jobs.jobs_rest(index_of(told))
+        assert (row["job_id"], row["submission_id"], row["type"]) == ("02000000", "s1", "SUBMISSION")
+        assert (row["status"], row["message"], row["driver_exit_code"]) == ("FAILED", "why", 1)
+        assert (row["start_time"], row["end_time"], row["metadata"]) == (1_900, 3_100, {"a": "b"})
+
+
+def test_applying_a_session_a_second_time_changes_nothing() -> None:
+    told = [(record, at) for at, record in enumerate([*POSTED, *EXPORT, *NODE_RECORDS])]
+    assert answers(index_of(told * 2)) == answers(index_of(told))
+
+
+def test_driver_rows_come_from_jobs_only_where_no_worker_record_has_them() -> None:
+    index = index_of([DriverJobDefinition(JOB, 5, "", NODE), DriverJobUpdate(JOB, False, 2_000)])
+    [row] = workers.list_workers(index, DETAIL)["result"]
+    assert row["worker_id"] == JOB.hex() + "ff" * 24
+    assert (row["worker_type"], row["is_alive"], row["pid"], row["start_time_ms"]) == ("DRIVER", True, 5, 2_000)
