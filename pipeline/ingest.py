@@ -27,6 +27,8 @@ from pipeline.spool import AppendResult, Spool
 
 BODY_SECONDS = 30.0
 """For a body to arrive; Ray's own patience is 3 s."""
+MAX_MEMBERS = 16
+"""Parts of one gzip body, each of which is looked for from its start."""
 RETRY_AFTER = {"Retry-After": "5"}
 NAMED = 20
 """Bad records of one post named one by one in the log; of more, their number."""
@@ -57,9 +59,12 @@ def ingest_app(
     ready: Callable[[], str | None] = lambda: None,
     metrics: Metrics | None = None,
 ) -> Starlette:
-    """The app. ``in_flight_limit`` bounds all bodies together (default: two and a half of the largest);
-    ``ready`` says why the collector isn't ready, or None."""
-    limit = in_flight_limit or body_limit * 5 // 2
+    """The app.
+
+    ``in_flight_limit`` bounds all bodies together (default: four of the largest; a packed one counts as the
+    largest while it is unpacked). ``ready`` says why the collector isn't ready, or None.
+    """
+    limit = in_flight_limit or body_limit * 4
     posts = _Posts(spool, body_limit, limit, metrics.count if metrics else lambda _: None)
     routes = [
         Route("/v1/events", posts.take, methods=["POST"]),
@@ -127,7 +132,6 @@ class _Posts:
 
     async def _store(self, body: bytes) -> AppendResult:
         post = await to_thread.run_sync(split_post, body)
-        del body  # the records' own lines are what is kept
         dropped = self._spool.quarantine_dropped
         result = await self._spool.append(post.records, post.bad)
         _name_bad(result)
@@ -146,7 +150,12 @@ class _Posts:
             raise self._too_large()
         with anyio.move_on_after(BODY_SECONDS):
             body = await self._read(request, take)
-            return await to_thread.run_sync(self._unpack, body, take) if packing == "gzip" else body
+            if packing != "gzip":
+                return body
+            take(self._body_limit)
+            unpacked = await to_thread.run_sync(self._unpack, body)
+            take(len(unpacked) - self._body_limit)
+            return unpacked
         raise _Refused(408, f"the body did not arrive within {BODY_SECONDS:.0f} s")
 
     async def _read(self, request: Request, take: Callable[[int], None]) -> bytes:
@@ -159,24 +168,21 @@ class _Posts:
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _unpack(self, packed: bytes, take: Callable[[int], None]) -> bytes:
+    def _unpack(self, packed: bytes) -> bytes:
         """A gzip body; the packed bytes themselves where they aren't one, so that they are kept aside."""
         out, rest = bytearray(), packed
-        try:
-            while rest:
-                member = zlib.decompressobj(wbits=31)
-                while rest and not member.eof:
-                    out += member.decompress(rest, 1 << 20)
-                    rest = member.unconsumed_tail
-                    if len(out) > self._body_limit:
-                        raise self._too_large()
-                if not member.eof:
-                    return packed
-                rest = member.unused_data
-        except zlib.error:
-            return packed
-        take(len(out))
-        return bytes(out)
+        for _ in range(MAX_MEMBERS):
+            member = zlib.decompressobj(wbits=31)
+            try:
+                out += member.decompress(rest, self._body_limit + 1 - len(out))
+            except zlib.error:
+                return packed
+            if len(out) > self._body_limit:
+                raise self._too_large()
+            if member.eof and not member.unused_data:
+                return bytes(out)
+            rest = member.unused_data
+        return packed
 
     def _too_large(self) -> _Refused:
         return _Refused(413, f"a post may have {self._body_limit} bytes")

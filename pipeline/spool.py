@@ -184,7 +184,7 @@ class Spool:
             if place >= pages[session].stored:
                 return _refusal(pages[session].error)
         try:
-            kept = self._aside.write(entry.bad, self._stamp()) if entry.bad else []
+            kept = self._aside.write(entry.bad, self._stamp)
         except OSError as exc:
             return _refusal(exc)
         duplicates = len(entry.records) - entry.fresh + len(entry.bad) - len(kept)

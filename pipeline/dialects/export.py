@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pipeline.dialects import export_wire as wire
-from pipeline.dialects.posted_cluster import ACTOR_CAUSE_IDS
+from pipeline.dialects.posted_cluster import death_cause
 from pipeline.dialects.posted_tasks import profile
 from pipeline.dialects.posted_wire import LogInfo
 from pipeline.dialects.wire import (
@@ -25,7 +25,6 @@ from pipeline.dialects.wire import (
     TASK_STATUS_NUMBER,
     TASK_TYPE,
     UnknownType,
-    snake_keys,
     unsigned,
     without_nulls,
 )
@@ -166,7 +165,7 @@ def _export_actor(data: msgspec.Raw, time_ns: int, out: list[Record]) -> None:
         node_id=actor.node_id,
         pid=actor.pid,
         repr_name=actor.repr_name,
-        death_cause=snake_keys(actor.death_cause, ACTOR_CAUSE_IDS),
+        death_cause=death_cause(actor.death_cause),
     )
     out.append(ActorUpdate(actor.actor_id, [transition]))
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipeline.dialects import posted_wire as wire
 from pipeline.dialects.wire import (
+    ACTOR_DIED_REASON,
     ACTOR_STATE,
     ALIVE_OR_DEAD,
     ALIVE_SUB_STATE,
     DRIVER_JOB_STATE,
+    LANGUAGE,
     NODE_DEATH_REASON,
     PLACEMENT_GROUP_STATE,
     PLACEMENT_STRATEGY,
@@ -17,6 +21,8 @@ from pipeline.dialects.wire import (
     UINT64_MAX,
     WORKER_EXIT_TYPE,
     WORKER_TYPE,
+    EnumPaths,
+    name_enums,
     nanoseconds,
     snake_keys,
     unsigned,
@@ -41,8 +47,17 @@ from pipeline.events import (
     WorkerUpdate,
 )
 
-ACTOR_CAUSE_IDS = frozenset({"actor_id", "owner_id", "job_id", "node_id", "placement_group_id"})
-"""What Ray's state API shows in hex inside an actor's death cause."""
+_CAUSE_IDS = frozenset({"actor_id", "owner_id", "job_id", "node_id", "placement_group_id"})
+_CAUSE_ENUMS: EnumPaths = {
+    "actor_died_error_context": {"reason": ACTOR_DIED_REASON, "node_death_info": {"reason": NODE_DEATH_REASON}},
+    "creation_task_failure_context": {"language": LANGUAGE},
+}
+
+
+def death_cause(cause: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An actor's death cause as Ray's state API shows it. Both dialects write it alike."""
+    shown: dict[str, Any] | None = name_enums(snake_keys(cause, _CAUSE_IDS), _CAUSE_ENUMS)
+    return shown
 
 
 def driver_job_definition(job: wire.DriverJobDefinitionEvent) -> DriverJobDefinition:
@@ -127,7 +142,7 @@ def actor_lifecycle(actor: wire.ActorLifecycleEvent) -> ActorUpdate:
             pid=step.pid,
             port=step.port,
             repr_name=step.repr_name,
-            death_cause=snake_keys(step.death_cause, ACTOR_CAUSE_IDS),
+            death_cause=death_cause(step.death_cause),
             restart_reason=RESTART_REASON.name(step.restart_reason),
         )
         for step in actor.state_transitions

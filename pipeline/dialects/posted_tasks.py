@@ -6,12 +6,17 @@ arguments, for speed: these are most of what is ever decoded.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipeline.dialects import posted_wire as wire
 from pipeline.dialects.wire import (
     ERROR_TYPE,
+    LABEL_OPERATOR,
     LANGUAGE,
     TASK_STATUS_NUMBER,
     TASK_TYPE,
+    EnumPaths,
+    name_enums,
     nanoseconds,
     snake_keys,
 )
@@ -22,6 +27,13 @@ from pipeline.events import (
     TaskProfile,
     TaskUpdate,
 )
+
+_FALLBACK_ENUMS: EnumPaths = {"options": {"label_selector": {"label_constraints": {"operator": LABEL_OPERATOR}}}}
+
+
+def _fallback(strategy: dict[str, Any] | None) -> dict[str, Any] | None:
+    shown: dict[str, Any] | None = strategy and name_enums(snake_keys(strategy), _FALLBACK_ENUMS)
+    return shown
 
 
 def _function_name(function: wire.FunctionDescriptor | None) -> str:
@@ -62,7 +74,7 @@ def task_definition(task: wire.TaskDefinitionEvent) -> TaskDefinition:
         None,
         task.call_site,
         task.label_selector,
-        snake_keys(task.fallback_strategy),
+        _fallback(task.fallback_strategy),
         creation and task.is_detached_actor,
     )
 
@@ -85,7 +97,7 @@ def actor_task_definition(task: wire.ActorTaskDefinitionEvent) -> TaskDefinition
         None,
         task.call_site,
         task.label_selector,
-        snake_keys(task.fallback_strategy),
+        _fallback(task.fallback_strategy),
         task.is_detached_actor,
     )
 

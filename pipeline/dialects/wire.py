@@ -79,6 +79,10 @@ DRIVER_JOB_STATE = EnumTable("UNSPECIFIED", "CREATED", "FINISHED")
 # The two dialects number these differently; their names are the same.
 POSTED_JOB_STATUS = EnumTable("UNSPECIFIED", "PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED")
 EXPORT_JOB_STATUS = EnumTable("PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED")
+ACTOR_DIED_REASON = EnumTable(
+    "UNSPECIFIED", "WORKER_DIED", "OWNER_DIED", "NODE_DIED", "RAY_KILL", "OUT_OF_SCOPE", "REF_DELETED"
+)
+LABEL_OPERATOR = EnumTable("LABEL_OPERATOR_UNSPECIFIED", "LABEL_OPERATOR_IN", "LABEL_OPERATOR_NOT_IN")
 ERROR_TYPE = EnumTable(
     numbers={
         0: "WORKER_DIED",
@@ -188,6 +192,25 @@ def _value(name: str, value: Any, ids: frozenset[str]) -> Any:
     if name in ids and isinstance(value, str):
         return b64decode(value, validate=True).hex()
     return snake_keys(value, ids)
+
+
+EnumPaths = dict[str, "EnumTable | EnumPaths"]
+"""Where enums stand in a free JSON value: by member name, lists passed through."""
+
+
+def name_enums(value: Any, tables: EnumPaths) -> Any:
+    """``value`` with the enums that are written as numbers by their names, in place."""
+    if isinstance(value, list):
+        for item in value:
+            name_enums(item, tables)
+    elif isinstance(value, dict):
+        for name in tables.keys() & value.keys():
+            table = tables[name]
+            if not isinstance(table, EnumTable):
+                name_enums(value[name], table)
+            elif isinstance(value[name], int):
+                value[name] = table.name(value[name])
+    return value
 
 
 def camel_keys(value: Any, keep: frozenset[str]) -> Any:
