@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 from uuid import uuid4
 
 from anyio import to_thread
@@ -209,7 +209,15 @@ class FileStore:
 
     def _nothing_there(self, exc: OSError) -> bool:
         """Whether a failed walk means "no such key"; a root that is no folder is an error of its own."""
-        return exc.errno in _NO_FOLDER and (os.path.isdir(self._root) or not os.path.lexists(self._root))
+        return exc.errno in _NO_FOLDER and not self._root_is_no_folder()
+
+    def _root_is_no_folder(self) -> bool:
+        try:
+            return not S_ISDIR(os.stat(self._root).st_mode)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
 
     @contextmanager
     def _translated(self, what: str, key: str) -> Iterator[None]:
@@ -217,7 +225,7 @@ class FileStore:
         try:
             yield
         except OSError as exc:
-            if os.path.lexists(self._root) and not os.path.isdir(self._root):
+            if exc.errno in _NO_FOLDER and self._root_is_no_folder():
                 raise StoreError(f"{self.url} is not a folder") from exc
             if what == "get" and exc.errno in _NO_FOLDER:
                 raise NotFound(f"no object {key} in {self.url}") from exc

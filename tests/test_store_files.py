@@ -172,6 +172,20 @@ async def test_a_root_that_is_not_there_is_an_empty_store_until_the_first_put_ma
     assert await store.get("a") == b"x"
 
 
+async def test_a_root_that_is_made_while_it_is_looked_for_is_no_error(
+    root: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens = os.open
+
+    def too_early(*args: object, **kwargs: object) -> int:
+        monkeypatch.setattr(os, "open", opens)
+        root.mkdir()
+        raise FileNotFoundError(errno.ENOENT, "said so")
+
+    monkeypatch.setattr(os, "open", too_early)
+    assert await store.list("") == []
+
+
 async def test_a_root_that_is_a_file_is_said_so_by_every_method(tmp_path: Path) -> None:
     await anyio.Path(tmp_path / "file").write_text("x")
     for ask in EVERY_METHOD:
