@@ -28,7 +28,7 @@ _RESTART_BYTES = 120
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class Actor(Struct):
+class Actor(Struct, gc=False):
     """One actor. Times are orders (see ``order.py``); ``NEVER`` where it hasn't happened."""
 
     actor_id: bytes
@@ -82,6 +82,8 @@ class Actor(Struct):
 
     def num_restarts(self, reason: str | None = None) -> int:
         """How often it restarted (for ``reason``); two dialects tell of the same restarts, so they don't add up."""
+        if self.restarts is None and self.coarse_restarts is None:
+            return 0
         told = (self.restarts or {}, self.coarse_restarts or {})
         return max(sum(1 for why in restarts.values() if reason in (None, why)) for restarts in told)
 

@@ -29,7 +29,7 @@ _STARTED = re.compile(r"Started a ray job (\S+)\.")
 _COMPLETED = re.compile(r"Completed a ray job (\S+) with a status ([A-Z]+)\.(?: (.*))?", re.DOTALL)
 
 
-class Driver(Struct):
+class Driver(Struct, gc=False):
     """One process that connected with ``ray.init``. Times in ms, 0 where unknown or not yet."""
 
     job_id: bytes
@@ -44,7 +44,7 @@ class Driver(Struct):
         return self.definition.metadata.get("job_submission_id", "") if self.definition is not None else ""
 
 
-class Submission(Struct):
+class Submission(Struct, gc=False):
     """One job handed in by the Job API.
 
     ``first_ns`` is the exact time of its first status, 0 where only whole seconds are known; ``logged_*`` is

@@ -17,7 +17,7 @@ HEAD_RESOURCE = "node:__internal_head__"
 _NODE_BYTES = 1500
 
 
-class Node(Struct):
+class Node(Struct, gc=False):
     """One node. ``resources`` are the last that Ray told; a dead node keeps them."""
 
     node_id: bytes

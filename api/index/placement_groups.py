@@ -19,7 +19,7 @@ _GROUP_BYTES = 1200
 _BUNDLE_BYTES = 400
 
 
-class PlacementGroup(Struct):
+class PlacementGroup(Struct, gc=False):
     """One placement group. ``placements`` are the last that Ray told (bundle index to node id)."""
 
     placement_group_id: bytes

@@ -18,7 +18,7 @@ DRIVER_SUFFIX = b"\xff" * 24
 """Ray makes a driver's worker id of its job's id and these."""
 
 
-class SeenWorker(Struct, frozen=True):
+class SeenWorker(Struct, frozen=True, gc=False):
     """A worker that ran something. ``ip`` is known of those that were profiled."""
 
     worker_id: bytes

@@ -22,7 +22,7 @@ UNKNOWN_MS = 2**64 - 1
 _WORKER_BYTES = 900
 
 
-class Worker(Struct):
+class Worker(Struct, gc=False):
     """One worker process. Times are in ms, 0 where Ray hasn't said."""
 
     worker_id: bytes

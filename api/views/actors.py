@@ -8,10 +8,10 @@ from typing import Any
 
 from api.index.actors import Actor
 from api.index.session_index import SessionIndex
-from api.query import ListOptions, Row, SummaryOptions, envelope, list_response
+from api.query import ListOptions, Row, SummaryOptions, envelope
 from api.schemas import ACTORS
 from api.views.google_style import google_style
-from api.views.listing import Rows, list_entities
+from api.views.listing import list_entities
 from pipeline.events import ActorDefinition
 
 ALL_FETCHED = "All actors fetched."
@@ -36,16 +36,21 @@ _EXPLANATIONS = (
 
 def list_actors(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
     """``/api/v0/actors``."""
-    answer = list_entities(index.actors.values(), lambda actor: actor.actor_id, _row, ACTORS, options)
+    answer = list_entities(index.actors.values(), _id, _row, ACTORS, options)
     if options.detail:
         for row in answer["result"]:
             actor = index.actors.get(bytes.fromhex(row["actor_id"]))
-            row["death_cause"] = actor.death_cause if actor is not None else None
+            if actor is not None:
+                row.update(_detail(actor))
     return answer
 
 
+def _id(actor: Actor) -> bytes:
+    return actor.actor_id
+
+
 def _row(actor: Actor) -> Row:
-    """The State API's columns, all but ``death_cause``."""
+    """The columns that can be filtered on, which are looked at in every actor."""
     what = actor.definition or _UNDEFINED
     place = actor.place
     return {
@@ -57,11 +62,19 @@ def _row(actor: Actor) -> Row:
         "node_id": place.node_id.hex() if place is not None else None,
         "pid": place.pid if place is not None else 0,
         "ray_namespace": what.ray_namespace,
-        "serialized_runtime_env": what.serialized_runtime_env,
-        "required_resources": what.required_resources,
-        "is_detached": what.is_detached,
         "placement_group_id": what.placement_group_id.hex() or None,
         "repr_name": place.repr_name if place is not None else "",
+    }
+
+
+def _detail(actor: Actor) -> Row:
+    """The other columns, of the rows that are shown."""
+    what = actor.definition or _UNDEFINED
+    return {
+        "serialized_runtime_env": what.serialized_runtime_env,
+        "required_resources": what.required_resources,
+        "death_cause": actor.death_cause,
+        "is_detached": what.is_detached,
         "num_restarts": str(actor.num_restarts()),
         "num_restarts_due_to_lineage_reconstruction": str(actor.num_restarts("LINEAGE_RECONSTRUCTION")),
         "num_restarts_due_to_node_preemption": str(actor.num_restarts("NODE_PREEMPTION")),
@@ -73,9 +86,8 @@ def _row(actor: Actor) -> Row:
 
 def summarize_actors(index: SessionIndex, options: SummaryOptions) -> dict[str, Any]:
     """``/api/v0/actors/summarize``: state counts by class, over the first 10,000 actors as in Ray."""
-    listed = list_response(
-        Rows(index.actors.values(), _row), ACTORS, ListOptions(limit=MAX_SUMMARIZED, filters=options.filters)
-    )
+    asked = ListOptions(limit=MAX_SUMMARIZED, filters=options.filters)
+    listed = list_entities(index.actors.values(), _id, _row, ACTORS, asked)
     classes: dict[str, dict[str, Any]] = {}
     for row in listed["result"]:
         name, state = row["class_name"], row["state"]
@@ -172,6 +184,8 @@ def _exit_detail(cause: dict[str, Any] | None) -> str:
 
 def original_resources(resources: dict[str, float]) -> dict[str, float]:
     """Resources as the user asked for them: inside a placement group Ray renames ``CPU`` to ``CPU_group_0_<id>``."""
+    if not any("_group_" in name for name in resources):
+        return resources
     original: dict[str, float] = {}
     for name, amount in resources.items():
         found = _BUNDLED.match(name) or _GROUPED.match(name)
