@@ -118,7 +118,7 @@ def _task_update(task: wire.ExportTask, update: wire.TaskStateUpdate) -> TaskUpd
         task_id=task.task_id,
         attempt_number=task.attempt_number,
         job_id=task.job_id,
-        states=[(state, unsigned(at)) for state, at in update.state_ts_ns.items() if state in TASK_STATUS_NUMBER],
+        states=sorted((state, unsigned(at)) for state, at in update.state_ts_ns.items() if state in TASK_STATUS_NUMBER),
         node_id=update.node_id,
         worker_id=update.worker_id,
         worker_pid=update.worker_pid,
