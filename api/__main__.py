@@ -7,16 +7,16 @@ import sys
 import click
 
 from api.cli.commands import ray_history
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RayHistoryError
 
 
 def main() -> None:
-    """Run the command line. What is wrong with the settings is one line, and exit code 2."""
+    """Run the command line. What is wrong with the settings is one line and exit code 2; what else stops it, one line and 1."""
     try:
         ray_history(prog_name="ray-history")
-    except ConfigError as exc:
+    except RayHistoryError as exc:
         click.echo(f"ray-history: {exc}", err=True)
-        sys.exit(2)
+        sys.exit(2 if isinstance(exc, ConfigError) else 1)
 
 
 if __name__ == "__main__":

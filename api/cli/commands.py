@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import anyio
 import click
 import structlog
+from anyio import to_thread
 
 from api.app import create_app
 from api.cli.demo import demo
@@ -28,6 +30,7 @@ from api.cli.run import address, listen, run, serve_http
 from api.groups import first_error
 from pipeline.collector import run_collector
 from pipeline.config import CollectorConfig, ServerConfig
+from pipeline.errors import ConfigError, Unavailable
 from pipeline.open_store import open_store
 
 UP_SEGMENT_AGE = 1.0
@@ -117,8 +120,10 @@ ray_history.add_command(demo)
 
 
 async def _collect(config: CollectorConfig, stop: anyio.Event) -> None:
+    await to_thread.run_sync(_writable, config.data_dir)
     async with open_store(config.store) as store:
-        await run_collector(config, store, stop=stop)
+        if not await run_collector(config, store, stop=stop):
+            raise _left(config)
 
 
 async def _serve(config: ServerConfig, stop: anyio.Event) -> None:
@@ -130,12 +135,15 @@ async def _serve(config: ServerConfig, stop: anyio.Event) -> None:
 
 async def _up(collector: CollectorConfig, server: ServerConfig, stop: anyio.Event) -> None:
     """The server goes on answering while the collector puts away what is left."""
+    await to_thread.run_sync(_writable, collector.data_dir)
     with listen(server.host, server.port) as listener:
         async with open_store(server.store) as store:
             collected = anyio.Event()
+            clean = False
 
             async def collect_all() -> None:
-                await run_collector(collector, store, stop=stop)
+                nonlocal clean
+                clean = await run_collector(collector, store, stop=stop)
                 collected.set()
 
             log.info("answering", address=address(listener), store=store.url)
@@ -143,3 +151,19 @@ async def _up(collector: CollectorConfig, server: ServerConfig, stop: anyio.Even
                 async with anyio.create_task_group() as group:
                     group.start_soon(collect_all)
                     group.start_soon(serve_http, create_app(server, store), listener, collected)
+            if not clean:
+                raise _left(collector)
+
+
+def _left(config: CollectorConfig) -> Unavailable:
+    return Unavailable(f"not all is in the store yet: what is left waits in {config.data_dir} for the next start")
+
+
+def _writable(folder: Path) -> None:
+    """Posts are answered 200 on the strength of this folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise ConfigError(f"--data-dir {folder} can't be written to: {exc.strerror or exc}") from exc

@@ -13,7 +13,7 @@ from anyio import to_thread
 from api.app import create_app
 from api.cli.expect import compare
 from api.cli.logs import configure
-from api.cli.options import log_options, option
+from api.cli.options import log_options, option, port_option
 from api.cli.recording import Recording, play
 from api.cli.run import address, listen, run, serve_http
 from api.groups import first_error
@@ -33,14 +33,7 @@ NAMESPACE, CLUSTER = "default", "demo"
     default=RECORDING,
     show_default="tests/data/demo",
 )
-@option(
-    "--port",
-    "Port to answer at, where 8080 is taken.",
-    own="DEMO_PORT",
-    envvar=["PORT"],
-    type=click.IntRange(0, 65535),
-    default=8080,
-)
+@port_option("--port", "Port to answer at, where 8080 is taken.", 8080, own="DEMO_PORT", envvar=["PORT"])
 @option(
     "--once/--serve",
     "Check the answers against what the recording says they must be, and exit 0 or 1, instead of serving on. Takes a free port.",

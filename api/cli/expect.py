@@ -1,4 +1,7 @@
-"""A server's answers over HTTP held against what a recording says they must be."""
+"""A server's answers over HTTP held against what a recording says they must be.
+
+Placement groups are left out: Ray 2.60 knows events about them, and sends none.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,6 @@ def _compare(base: str, at: str, session: str, wanted: dict[str, Any]) -> Iterat
     actors = _rows(f"{at}/api/v0/actors?limit=10000")
     yield Said("actors", len(actors), wanted["actors"])
     yield Said("actors by state", _by_state(actors), wanted["actors_by_state"])
-    yield Said("placement groups", len(_rows(f"{at}/api/v0/placement_groups?limit=10000")), wanted["placement_groups"])
     known = _get(f"{at}/completeness")[1]
     yield Said("complete", (known["complete"], known["rejected"]["count"]), (True, 0))
     yield Said("status of a session that isn't there", _get(f"{base}/sessions/none/none/none/api/v0/tasks")[0], 404)

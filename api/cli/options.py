@@ -34,6 +34,19 @@ def option(
     return click.option(name, help=why, envvar=[first, *envvar], show_envvar=True, **attrs)
 
 
+class PortOption(click.Option):
+    """A port, whose variables may hold what Kubernetes puts there for a Service of that name: ``tcp://10.0.0.7:8080``."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        names = [self.envvar] if isinstance(self.envvar, str) else self.envvar or ()
+        values = (os.environ.get(name, "") for name in names)
+        return next((value for value in values if value and "://" not in value), None)
+
+
+def port_option(name: str, why: str, default: int, **attrs: Any) -> Callable[[F], F]:
+    return option(name, why, cls=PortOption, type=click.IntRange(0, 65535), default=default, **attrs)
+
+
 def default_of(config: type[msgspec.Struct], field: str) -> Any:
     """What a settings Struct says where nobody says anything."""
     return next(f.default for f in msgspec.structs.fields(config) if f.name == field)
@@ -155,12 +168,14 @@ def collector_options(segment_age: float | None = None, host: str = "--host") ->
             "Kind of what owns the cluster (RayJob, RayService, RayCluster), shown beside its sessions.",
             envvar=["OWNER_KIND"],
             default="",
+            show_default=False,
         ),
         option(
             "--owner-name",
             "Name of what owns the cluster. Give it together with --owner-kind.",
             envvar=["OWNER_NAME"],
             default="",
+            show_default=False,
         ),
         option(
             "--ray-tmp",
@@ -181,12 +196,11 @@ def collector_options(segment_age: float | None = None, host: str = "--host") ->
             own="EVENTS_HOST",
             default=default_of(CollectorConfig, "host"),
         ),
-        option(
+        port_option(
             "--events-port",
             "Port to take posts at: what RAY_DASHBOARD_AGGREGATOR_AGENT_EVENTS_EXPORT_ADDR says in Ray's environment.",
+            default_of(CollectorConfig, "events_port"),
             envvar=["EVENTS_PORT"],
-            type=click.IntRange(0, 65535),
-            default=default_of(CollectorConfig, "events_port"),
         ),
         size_option(
             "--segment-bytes",
@@ -224,12 +238,7 @@ server_options = stacked(
         "Address to answer at. Loopback, because whoever reaches it may read everything; 0.0.0.0 in a container.",
         default=default_of(ServerConfig, "host"),
     ),
-    option(
-        "--port",
-        "Port to answer at. 0 takes a free one.",
-        type=click.IntRange(0, 65535),
-        default=default_of(ServerConfig, "port"),
-    ),
+    port_option("--port", "Port to answer at. 0 takes a free one.", default_of(ServerConfig, "port")),
     duration_option(
         "--refresh",
         "How far an answer may be behind the store: shorter means fresher answers, longer means fewer requests to it.",
