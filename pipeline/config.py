@@ -27,6 +27,21 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
     """Make the bucket where it is absent. Off, because a typing error should not make one."""
 
 
+class LogConfig(Struct, frozen=True, kw_only=True):
+    """How the plain logs of a node go into the store."""
+
+    age: float = 10.0
+    """Seconds after which what was written is stored however little: how much of its logs a killed node may lose."""
+    chunk_bytes: int = 4 << 20
+    """Size at which a chunk is stored at once: larger means fewer objects, smaller means less to read for a tail."""
+    uploads: int = 4
+    """Chunks on their way at once: more is faster over a slow link and takes more memory (a chunk each)."""
+    puts_per_second: float = 20.0
+    """Requests a second, on average: beyond it files wait their turn, so that a thousand chatty workers cost no more."""
+    max_files: int = 50_000
+    """Files of one session that are followed; more are said in the log and left alone."""
+
+
 class CollectorConfig(Struct, frozen=True, kw_only=True):
     """One collector beside one Ray node."""
 
@@ -57,6 +72,10 @@ class CollectorConfig(Struct, frozen=True, kw_only=True):
     """Bytes one post may have; over it 413."""
     server: str | None = None
     """Address of the server to push to as it happens."""
+    logs: LogConfig | None = LogConfig()
+    """How plain logs are stored. None: they aren't."""
+    redact: bool = True
+    """Mask the values of ``env_vars`` in runtime environments before anything is sent. Off where they must be seen."""
     shutdown_budget: float = 25.0
     """Seconds SIGTERM leaves for sealing and uploading: below Kubernetes' grace period of 30."""
     rescan: float = 1.0

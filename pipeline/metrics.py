@@ -49,3 +49,15 @@ CHECKPOINT_FAILURES = Counter(
 
 # records and posts kept aside in the store's quarantine/
 QUARANTINED = Counter("ray_history_quarantine_files_total", "quarantine files stored")
+
+# bytes of plain log files stored, as they are in the files
+LOG_BYTES = Counter("ray_history_log_bytes_total", "bytes of log files stored")
+
+# bytes of those as they stand in the store (compressed)
+LOG_CHUNK_BYTES = Counter("ray_history_log_chunk_bytes_total", "compressed bytes of chunks of log files")
+
+# chunks of log files stored or found stored
+LOG_CHUNKS = Counter("ray_history_log_chunks_total", "chunks of log files stored")
+
+# bytes of log files that were truncated or deleted before they were stored
+LOG_BYTES_LOST = Counter("ray_history_log_bytes_lost_total", "bytes of log files gone before they were stored")
