@@ -1,7 +1,8 @@
 """``python -m bench``: rates and memory of both programs on a generated session, as one plain table.
 
-Every figure is of this machine; the line ``json.loads`` is the same bytes through the standard library's
-decoder in the same run, so that the ratios can be compared with another machine's.
+Every figure is of this machine, the client's part of its processors included. The line ``json.loads`` is
+the same bytes through the standard library's decoder in the same run, so that ratios of processor time can
+be compared with another machine's.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ def main(attempts: int, s3: bool, connections: str, folder: Path | None) -> None
     with tempfile.TemporaryDirectory(prefix="bench-", dir=folder) as name:
         work = Path(name)
         generated = generate(work / "posts.jsonl", attempts)
-        base = decode_only(generated.path)
+        wall, base = decode_only(generated.path)
         say(
             f"{generated.attempts:,} task attempts, {generated.records:,} records, {generated.bytes / MB:,.0f} MB of JSON"
         )
-        say(row("json.loads alone", generated, base, base))
+        say(row("json.loads alone", generated, wall, base, base))
         for count in map(int, connections.split(",")):
             run = work / f"collect-{count}"
             with place("s3" if s3 else "file", run) as store:
@@ -46,10 +47,11 @@ def main(attempts: int, s3: bool, connections: str, folder: Path | None) -> None
                     say(loaded(load(generated, store, run), generated, base))
 
 
-def row(what: str, generated: Generated, seconds: float, base: float) -> str:
+def row(what: str, generated: Generated, seconds: float, cpu: float | None, base: float) -> str:
+    spent = f"  cpu {cpu:6.2f} s = {cpu / base:4.2f} x json.loads" if cpu is not None else ""
     return (
-        f"{what:<34} {seconds:8.2f} s {generated.records / seconds:>12,.0f} records/s"
-        f" {generated.bytes / seconds / MB:>8,.1f} MB/s {seconds / base:>7.2f} x json.loads"
+        f"{what:<38} {seconds:8.2f} s {generated.records / seconds:>10,.0f} records/s"
+        f" {generated.bytes / seconds / MB:>7,.1f} MB/s{spent}"
     )
 
 
@@ -59,11 +61,11 @@ def collected(done: Collected, generated: Generated, base: float) -> str:
     middle, late = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
     return "\n".join(
         [
-            row(f"{label}: posted", generated, done.posted, base),
-            row(f"{label}: in the store", generated, done.stored, base),
-            f"{'':<34} post p50 {middle * 1000:.1f} ms, p99 {late * 1000:.1f} ms, most {ordered[-1] * 1000:.1f} ms;"
+            row(f"{label}: posted", generated, done.posted, None, base),
+            row(f"{label}: in the store", generated, done.stored, done.cpu, base),
+            f"{'':<38} post p50 {middle * 1000:.1f} ms, p99 {late * 1000:.1f} ms, most {ordered[-1] * 1000:.1f} ms;"
             f" SIGTERM to exit {done.stopped - done.stored:.2f} s",
-            f"{'':<34} peak memory {done.peak_rss / MB:.0f} MB; {done.segments} segments,"
+            f"{'':<38} peak memory {done.peak_rss / MB:.0f} MB; {done.segments} segments,"
             f" {done.stored_bytes / MB:.1f} MB stored ({generated.bytes / done.stored_bytes:.1f} times smaller)",
         ]
     )
@@ -71,9 +73,9 @@ def collected(done: Collected, generated: Generated, base: float) -> str:
 
 def loaded(done: Loaded, generated: Generated, base: float) -> str:
     lines = [
-        row("serve, first answer: summary", generated, done.summary, base),
-        row("serve, first answer: 10,000 rows", generated, done.rows, base),
-        f"{'':<34} peak memory {done.peak_rss / MB:.0f} MB (idle {done.idle_rss / MB:.0f} MB)",
+        row("serve, first answer: summary", generated, done.summary, done.summary_cpu, base),
+        row("serve, first answer: 10,000 rows", generated, done.rows, done.rows_cpu, base),
+        f"{'':<38} peak memory {done.peak_rss / MB:.0f} MB (idle {done.idle_rss / MB:.0f} MB)",
     ]
     lines += [f"serve, warm {seconds * 1000:>9.1f} ms  {url}" for url, seconds in done.warm.items()]
     return "\n".join(lines)

@@ -19,12 +19,13 @@ from bench.stores import Place
 
 
 class Collected(NamedTuple):
-    """Seconds are wall clock from the first post; ``latencies`` are the posts', in order."""
+    """Seconds are wall clock from the first post, but ``cpu``: processor's; ``latencies`` are the posts', in order."""
 
     connections: int
     posted: float
     stored: float
     stopped: float
+    cpu: float
     latencies: list[float]
     peak_rss: int
     stored_bytes: int
@@ -42,7 +43,7 @@ def collect(generated: Generated, place: Place, folder: Path, *, connections: in
         posted = time.perf_counter() - begin
         until(lambda: place.records() >= generated.records, "every record in the store", timeout=600, pause=0.1)
         stored = time.perf_counter() - begin
-        peak = program.peak_rss()
+        cpu, peak = program.cpu_seconds(), program.peak_rss()
         code = program.stop()
         stopped = time.perf_counter() - begin
         if code != 0:
@@ -52,7 +53,7 @@ def collect(generated: Generated, place: Place, folder: Path, *, connections: in
     records = place.records()
     if records != generated.records:
         raise AssertionError(f"posted {generated.records} records, the store has {records}")
-    return Collected(connections, posted, stored, stopped, latencies, peak, place.size(), place.segments())
+    return Collected(connections, posted, stored, stopped, cpu, latencies, peak, place.size(), place.segments())
 
 
 def post_all(path: Path, program: Program, connections: int) -> list[float]:
@@ -89,13 +90,13 @@ def connection(port: int) -> Iterator[http.client.HTTPConnection]:
         client.close()
 
 
-def decode_only(path: Path) -> float:
-    """Seconds that the standard library takes to decode the same bytes: what to compare other machines by."""
-    begin = time.perf_counter()
+def decode_only(path: Path) -> tuple[float, float]:
+    """Seconds, and of them processor's, that the standard library takes to decode the same bytes: what to compare other machines by."""
+    begin, used = time.perf_counter(), time.process_time()
     with path.open("rb") as lines:
         for line in lines:
             json.loads(line)
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, time.process_time() - used
 
 
 def _next_line(lines: Iterator[bytes], lock: threading.Lock) -> bytes:

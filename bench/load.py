@@ -29,7 +29,9 @@ class Loaded(NamedTuple):
     """Seconds until each first answer came, each of a server just started; the best of some for the warm ones."""
 
     summary: float
+    summary_cpu: float
     rows: float
+    rows_cpu: float
     warm: dict[str, float]
     peak_rss: int
     idle_rss: int
@@ -38,14 +40,17 @@ class Loaded(NamedTuple):
 def load(generated: Generated, place: Place, folder: Path, *, repeats: int = 5) -> Loaded:
     folder.mkdir(parents=True, exist_ok=True)
     with server(place.options, folder, environment=place.environment) as program:
+        started = program.cpu_seconds()
         rows, body = _time(program, generated, ROWS)
+        rows_cpu = program.cpu_seconds() - started
         _check(json.loads(body)["data"]["result"], generated)
     with server(place.options, folder, environment=place.environment) as program:
-        idle = program.peak_rss()
+        idle, started = program.peak_rss(), program.cpu_seconds()
         summary, body = _time(program, generated, SUMMARY)
+        summary_cpu = program.cpu_seconds() - started
         _check_summary(json.loads(body)["data"]["result"]["result"], generated)
         warm = {url: min(_time(program, generated, url)[0] for _ in range(repeats)) for url in WARM}
-        return Loaded(summary, rows, warm, program.peak_rss(), idle)
+        return Loaded(summary, summary_cpu, rows, rows_cpu, warm, program.peak_rss(), idle)
 
 
 def _time(program: Program, generated: Generated, url: str) -> tuple[float, bytes]:
@@ -64,7 +69,7 @@ def _check(result: dict[str, object], generated: Generated) -> None:
 def _check_summary(result: dict[str, Any], generated: Generated) -> None:
     """Of a summary, every attempt in its last state."""
     counts: dict[str, int] = {}
-    for row in result["cluster"]["summary"].values():
+    for row in result["node_id_to_summary"]["cluster"]["summary"].values():
         for state, count in row["state_counts"].items():
             counts[state] = counts.get(state, 0) + count
     wanted = {"FINISHED": generated.attempts - generated.failed, "FAILED": generated.failed}

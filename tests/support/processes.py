@@ -77,6 +77,11 @@ class Program:
             probe.settimeout(1)
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
+    def cpu_seconds(self) -> float:
+        """Processor time it has used, in all its threads."""
+        user, system = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def peak_rss(self) -> int:
         """Bytes of memory it had at most, as the kernel counts them."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
