@@ -34,6 +34,8 @@ TASK_ID_BYTES = 24
 _NIL_TASK = b"\xff" * TASK_ID_BYTES
 _NIL_JOB = b"\xff" * 4
 _NIL_ACTOR = b"\xff" * 12
+_RUN_SPAN = "task::"
+"""Begins the name of the span that covers a whole run; the task's own name follows, which one dialect says nowhere else."""
 _MAX_ATTEMPT = 2**31 - 1
 _STATES = len(TASK_STATUS)
 _KEY_BYTES = 175
@@ -61,6 +63,7 @@ class TaskTable:
         self.mask = Column(np.uint16)
         self.job = Column(np.int32)
         self.name = Column(np.int32)
+        self.ran_as = Column(np.int32)
         self.actor = Column(np.int32)
         self.node = Column(np.int32)
         self.worker = Column(np.int32)
@@ -187,6 +190,9 @@ class TaskTable:
             self.component.cells[row] = code
         spans = self.spans.cells
         spans[row] = self.profile_table.add(spans[row], record.task_id, record.events)
+        for span in record.events:
+            if span.event_name.startswith(_RUN_SPAN):
+                _settle(self.ran_as, row, self.names, span.event_name[len(_RUN_SPAN) :])
 
     def _row(self, task_id: bytes, attempt: int, job_id: bytes) -> int:
         """The attempt's row, a new one for a new attempt; -1 for what Ray itself skips and what can't be one."""
@@ -218,7 +224,7 @@ class TaskTable:
 
     def _number_columns(self) -> Iterator[Column]:
         yield from (
-            self.attempt, self.template, self.mask, self.job, self.name, self.actor, self.node, self.worker,
+            self.attempt, self.template, self.mask, self.job, self.name, self.ran_as, self.actor, self.node, self.worker,
             self.pid, self.error_type, self.error, self.paused, self.repr_name, self.spans, self.component,
         )  # fmt: skip
         yield from (times for times in self.times if times is not None)

@@ -84,7 +84,7 @@ class _Forest:
     def __init__(self, tasks: Sequence[LineageTask], actor_name: Callable[[str], str | None]) -> None:
         self._tasks = {task.task_id: task for task in tasks}
         self._creations = {
-            _actor_key(task.actor_id): task for task in self._tasks.values() if task.type == "ACTOR_CREATION_TASK"
+            _actor_key(task.actor_id): self._tasks[task.task_id] for task in tasks if task.type == "ACTOR_CREATION_TASK"
         }
         self._actor_name = actor_name
         self._nodes: dict[str, _Node] = {}

@@ -67,6 +67,7 @@ class TaskCodes:
         self.outcome = tasks.outcome
         self._find_actor = find_actor
         self._names: Coded | None = None
+        self.state_times: dict[int, list[tuple[int, int]]] = {}
 
     def column(self, name: str, rows: Rows) -> Coded:
         """One column of ``rows``."""
@@ -113,7 +114,8 @@ class TaskCodes:
 
         template = tasks.template.array(count)
         unnamed = np.array([-1 if item.named else code_of(item.func_or_class_name) for item in tasks.templates.values])
-        codes = np.where(unnamed[template] < 0, tasks.name.array(count), unnamed[template])
+        ran_as = tasks.ran_as.array(count)
+        codes = np.where(unnamed[template] < 0, tasks.name.array(count), np.where(ran_as, ran_as, unnamed[template]))
         self._name_creations(codes, template, unnamed, code_of)
         self._name_methods(codes, template, texts, code_of)
         return Coded(codes, texts.__getitem__)
@@ -123,7 +125,7 @@ class TaskCodes:
         values = self.tasks.templates.values
         nameless = np.array([item.type == "ACTOR_CREATION_TASK" and not item.named for item in values])
         actors = self.tasks.actor.cells
-        for row in np.flatnonzero(nameless[template]).tolist():
+        for row in np.flatnonzero(nameless[template] & (self.tasks.ran_as.array(len(template)) == 0)).tolist():
             actor = self._find_actor(self.tasks.actors.values[actors[row]])
             if actor is not None and actor.definition is not None and actor.definition.name:
                 codes[row] = code_of(f"{actor.definition.name}:{values[template[row]].func_or_class_name}")
@@ -183,6 +185,12 @@ def _runtime_env_info(template: Template) -> dict[str, Any] | None:
     return info
 
 
+def _fallback_strategy(template: Template) -> dict[str, Any] | None:
+    # Every task has one in Ray; only what isn't empty is written. A driver's entry is made without.
+    given = template.fallback_strategy
+    return {"options": []} if given is None and template.type != "DRIVER_TASK" else given
+
+
 def _uris(env: dict[str, Any]) -> dict[str, Any]:
     working_dir, modules = env.get("working_dir"), env.get("py_modules")
     return {
@@ -218,5 +226,5 @@ _COLUMNS: dict[str, Callable[[TaskCodes, Rows], Coded]] = {
     "is_debugger_paused": _number("paused", (None, False, True).__getitem__),
     "call_site": _template(lambda template: template.call_site),
     "label_selector": _template(lambda template: template.label_selector),
-    "fallback_strategy": _template(lambda template: template.fallback_strategy or {"options": []}),
+    "fallback_strategy": _template(_fallback_strategy),
 }

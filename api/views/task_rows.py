@@ -46,9 +46,12 @@ def parent_task_id(codes: TaskCodes, row: int) -> str:
 
 def state_times(codes: TaskCodes, row: int) -> list[tuple[int, int]]:
     """The states an attempt went through and when (ns), in the order of their numbers, implied failure included."""
+    known = codes.state_times.get(row)
+    if known is not None:
+        return known
     tasks, outcome = codes.tasks, codes.outcome
     mask = tasks.mask.cells[row]
-    times = []
+    times = codes.state_times[row] = []
     for state, column in enumerate(tasks.times):
         if mask >> state & 1:
             times.append((state, column.cells[row] if column is not None else 0))

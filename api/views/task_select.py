@@ -53,6 +53,8 @@ def _passing(codes: TaskCodes, rows: Rows, item: Filter, value: Value) -> Rows:
         return rows[_ids_match(codes.tasks.task_id.array(len(codes.tasks))[rows], item.predicate, str(value))]
     if name == "parent_task_id":
         return rows[_ids_match(codes.tasks.parent_id.array(len(codes.tasks))[rows], item.predicate, str(value))]
+    if name == "error_type":  # Ray's row has it only where there is an error, and what isn't there passes no filter
+        rows = rows[codes.column(name, rows).codes > 0]
     return rows[_codes_match(codes.column(name, rows), item.predicate, value)]
 
 
