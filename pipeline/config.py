@@ -42,6 +42,23 @@ class LogConfig(Struct, frozen=True, kw_only=True):
     """Files of one session that are followed; more are said in the log and left alone."""
 
 
+class PollConfig(Struct, frozen=True, kw_only=True):
+    """What the head's collector asks the dashboard for, because no event carries it."""
+
+    dashboard: str = "http://127.0.0.1:8265"
+    """Address of the Ray dashboard. Change it where Ray was started with another port or host."""
+    interval: float = 10.0
+    """Seconds between two rounds: how old the last answer of a killed head may be. Each round is about ten requests."""
+    extra: tuple[str, ...] = ()
+    """More paths (with query) to ask for, each as the dashboard has it. A path may change the cluster by being asked."""
+    token: str | None = None
+    """The token of a cluster with token authentication."""
+    token_file: Path | None = None
+    """The same from a file, read again for each round, so that it may be replaced."""
+    body_limit: int = 16 << 20
+    """Bytes of the largest answer that is kept."""
+
+
 class CollectorConfig(Struct, frozen=True, kw_only=True):
     """One collector beside one Ray node."""
 
@@ -74,6 +91,8 @@ class CollectorConfig(Struct, frozen=True, kw_only=True):
     """Address of the server to push to as it happens."""
     logs: LogConfig | None = LogConfig()
     """How plain logs are stored. None: they aren't."""
+    poll: PollConfig | None = PollConfig()
+    """What the dashboard is asked for. None: nothing. Only the head's collector asks."""
     redact: bool = True
     """Mask the values of ``env_vars`` in runtime environments before anything is sent. Off where they must be seen."""
     shutdown_budget: float = 25.0

@@ -61,3 +61,6 @@ LOG_CHUNKS = Counter("ray_history_log_chunks_total", "chunks of log files stored
 
 # bytes of log files that were truncated or deleted before they were stored
 LOG_BYTES_LOST = Counter("ray_history_log_bytes_lost_total", "bytes of log files gone before they were stored")
+
+# answers of the dashboard stored because they were new or other than before
+ANSWERS_KEPT = Counter("ray_history_answers_kept_total", "dashboard answers stored")
