@@ -215,6 +215,6 @@ def _readyz(reason: Callable[[], str | None]) -> Callable[[Request], Awaitable[R
 def _metrics(render: Callable[[], tuple[bytes, str]]) -> Callable[[Request], Awaitable[Response]]:
     async def metrics(_: Request) -> Response:
         body, content_type = render()
-        return Response(body, media_type=content_type)
+        return Response(body, headers={"Content-Type": content_type})
 
     return metrics
