@@ -28,6 +28,7 @@ from api import health
 from api.answers import TextAnswer, refused
 from api.groups import first_error
 from api.health import StoreWatch
+from api.metrics import STORE_DOWN_ANSWERS
 from api.query import BadQuery
 from api.reader import UnknownSession
 from api.routes import clusters, completeness, dashboard, state
@@ -132,6 +133,7 @@ async def _store_error(request: Request, exc: Exception) -> Response:
     """The reason, never an empty answer: nobody may take an outage for a session without tasks."""
     assert isinstance(exc, StoreError)
     request.app.state.watch.failed(exc)
+    STORE_DOWN_ANSWERS.inc()
     store = request.app.state.sessions.store.url
     return refused(503, f"the store {store} can't be read: {exc}", headers={"Retry-After": "5"})
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import structlog
+from anyio import to_thread
 from anyio.abc import TaskGroup
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from starlette.requests import Request
@@ -121,8 +122,8 @@ async def readyz(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """For Prometheus."""
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    """For Prometheus, whose client reads /proc."""
+    return Response(await to_thread.run_sync(generate_latest, REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
 ROUTES = [

@@ -29,6 +29,7 @@ from msgspec import Struct
 from api.completeness import Completeness, SourceSeen
 from api.groups import first_error
 from api.index.session_index import SessionIndex
+from api.metrics import SEGMENTS_BAD, SEGMENTS_READ
 from pipeline.catalog import SessionMetadata, read_metadata
 from pipeline.decode import Decoded, decode_block
 from pipeline.errors import BadKey, BadSegment, NotFound, RayHistoryError, StoreError
@@ -198,6 +199,7 @@ class SessionReader:
         self._seqs[ahead.node] = ahead.seq
         self.completeness.saw_segment(ahead.node, ahead.seq, header)
         self.progress.segments_done += 1
+        SEGMENTS_READ.inc()
         self.progress.bytes_done += ahead.info.size
 
     def _arrived(self, ahead: _Ahead) -> bytes:
@@ -249,6 +251,7 @@ class SessionReader:
 
     def _bad(self, key: str, reason: str) -> None:
         self.completeness.saw_bad(key, reason)
+        SEGMENTS_BAD.inc()
         log.warning("bad segment", session=str(self.key), key=key, reason=reason)
 
 

@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
+from typing import Literal
 
 import anyio
 import structlog
@@ -26,6 +27,7 @@ from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
 from api.listing import Listing
+from api.metrics import CACHE_BYTES, LOAD_SECONDS, SESSIONS_CACHED, SESSIONS_DROPPED
 from api.reader import Progress, SessionReader, UnknownSession
 from api.shared import SharedWork
 from pipeline.catalog import SessionMetadata
@@ -54,10 +56,11 @@ class Entry:
         self.reader = reader
         self.looked: float | None = None  # when the last whole look began
         self.look = SharedWork(group, partial(look, self))
+        self.nbytes = OVERHEAD
 
-    @property
-    def nbytes(self) -> int:
-        return OVERHEAD + self.reader.index.nbytes
+    def weigh(self) -> None:
+        """Note the index's size. Only between two slices: while one is applied, its tables change in a thread."""
+        self.nbytes = OVERHEAD + self.reader.index.nbytes
 
 
 class Sessions:
@@ -170,49 +173,67 @@ class Sessions:
                 async with self._loads:
                     await self._load(entry)
             else:
-                began = self._clock()
-                await entry.reader.refresh(partial(self._make_room, key))
-                entry.looked = began
-        except (UnknownSession, Full):
-            self._drop(key, entry)
+                await self._read_on(entry)
+        except UnknownSession:
+            self._drop(key, entry, "gone")
+            raise
+        except Full:
+            self._drop(key, entry, "too_large")
             raise
         finally:
             if entry.looked is None and not entry.reader.started:
-                self._drop(key, entry)
+                self._drop(key, entry, "gone")
+
+    async def _read_on(self, entry: Entry) -> None:
+        began = self._clock()
+        make_room = partial(self._make_room, entry)
+        await entry.reader.refresh(make_room)
+        await make_room()
+        entry.looked = began
 
     async def _load(self, entry: Entry) -> None:
         began = self._clock()
         reader = entry.reader
-        await reader.refresh(partial(self._make_room, reader.key))
-        entry.looked = began
+        with LOAD_SECONDS.time():
+            await self._read_on(entry)
         log.info(
             "session loaded",
             session=str(reader.key),
             records=reader.completeness.records,
             segments=reader.progress.segments,
-            bytes=reader.index.nbytes,
+            bytes=entry.nbytes,
             seconds=round(self._clock() - began, 3),
         )
 
-    def _drop(self, key: SessionKey, entry: Entry) -> None:
+    def _drop(self, key: SessionKey, entry: Entry, reason: Literal["memory", "too_large", "gone"]) -> None:
         if self._entries.get(key) is entry:
             del self._entries[key]
+            SESSIONS_DROPPED.labels(reason).inc()
+            if reason != "gone":  # what nobody has is asked for often, and no news
+                log.info("session dropped from memory", session=str(key), reason=reason)
+            self._measure()
 
-    async def _make_room(self, key: SessionKey) -> None:
+    async def _make_room(self, entry: Entry) -> None:
         """Let the longest unused sessions go until all fit; raise ``Full`` where that isn't enough."""
+        entry.weigh()
         limit = self._config.cache_bytes
-        for other in [k for k, entry in self._entries.items() if k != key and not entry.look.busy]:
+        for key, other in list(self._entries.items()):
             if self.nbytes <= limit:
-                return
-            del self._entries[other]
-            log.info("session let go", session=str(other), reason="memory")
+                break
+            if other is not entry and not other.look.busy:
+                self._drop(key, other, "memory")
+        self._measure()
         if self.nbytes <= limit:
             return
-        if self._entries[key].nbytes > limit:
-            reason = f"session {key} needs more memory than the {limit} bytes of --cache-bytes"
-            self._refuse(key, reason)
+        if entry.nbytes > limit:
+            reason = f"session {entry.reader.key} needs more memory than the {limit} bytes of --cache-bytes"
+            self._refuse(entry.reader.key, reason)
             raise Full(reason)
         raise Full(f"the {limit} bytes of --cache-bytes are taken by sessions being loaded; try again")
+
+    def _measure(self) -> None:
+        SESSIONS_CACHED.set(len(self._entries))
+        CACHE_BYTES.set(self.nbytes)
 
     def _refuse(self, key: SessionKey, reason: str) -> None:
         self._refused[key] = (self._clock() + REFUSAL_AGE, reason)

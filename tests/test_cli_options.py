@@ -12,7 +12,8 @@ from click.testing import CliRunner
 import api.cli.commands
 from api.__main__ import main
 from api.cli.commands import ray_history
-from api.cli.options import collector_config, data_home, server_config, store_config
+from api.cli.options import data_home
+from api.cli.settings import collector_config, server_config, store_config
 from api.cli.values import DURATION, SIZE, duration_text, size_text
 from pipeline.config import CollectorConfig, ServerConfig, StoreConfig
 from pipeline.errors import ConfigError

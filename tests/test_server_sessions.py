@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from blockbuster import blockbuster_ctx
 from support.sessions import KEY, NODE, SegmentWriter, WrappedStore, finishing, running_task, tasks
 
 import api.sessions
@@ -34,8 +35,9 @@ class Clock:
 @asynccontextmanager
 async def opened(store: WrappedStore, clock: Clock | None = None, **settings: object) -> AsyncIterator[Sessions]:
     config = ServerConfig(store=StoreConfig(url="memory://"), **settings)  # type: ignore[arg-type]
-    async with Sessions(store, config, clock or Clock()) as sessions:
-        yield sessions
+    with blockbuster_ctx():
+        async with Sessions(store, config, clock or Clock()) as sessions:
+            yield sessions
 
 
 async def store_of(*keys: SessionKey, count: int = 1) -> WrappedStore:

@@ -15,18 +15,9 @@ from anyio import to_thread
 from api.app import create_app
 from api.cli.demo import demo
 from api.cli.logs import configure
-from api.cli.options import (
-    collector_config,
-    collector_options,
-    data_home,
-    log_options,
-    option,
-    server_config,
-    server_options,
-    store_config,
-    store_options,
-)
+from api.cli.options import collector_options, data_home, log_options, option, server_options, store_options
 from api.cli.run import address, listen, run, serve_http
+from api.cli.settings import collector_config, server_config, store_config
 from api.groups import first_error
 from pipeline.collector import run_collector
 from pipeline.config import CollectorConfig, ServerConfig

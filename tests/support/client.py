@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
+from blockbuster import blockbuster_ctx
 from starlette.applications import Starlette
 
 from api.app import create_app
@@ -15,11 +16,12 @@ from pipeline.store import ObjectStore
 
 @asynccontextmanager
 async def running(store: ObjectStore, **settings: object) -> AsyncIterator[Starlette]:
-    """The application between its start and its end."""
+    """The application between its start and its end. A call that would block its event loop is an error meanwhile."""
     config = ServerConfig(store=StoreConfig(url="memory://"), **settings)  # type: ignore[arg-type]
     app = create_app(config, store)
-    async with app.router.lifespan_context(app):
-        yield app
+    with blockbuster_ctx():
+        async with app.router.lifespan_context(app):
+            yield app
 
 
 @asynccontextmanager

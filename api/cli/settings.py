@@ -1,0 +1,71 @@
+"""From options to settings, each checked so far as it can be before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.config import CollectorConfig, ServerConfig, StoreConfig
+from pipeline.errors import BadKey, ConfigError
+from pipeline.layout import part
+
+Options = dict[str, Any]
+
+
+def store_config(options: Options, default: str | None = None) -> StoreConfig:
+    """The store's settings. Raises ``ConfigError`` where none is named and there is no ``default``."""
+    bucket = options.pop("s3_bucket")
+    url = options.pop("store") or (f"s3://{bucket}" if bucket else default)
+    endpoint = options.pop("s3_endpoint") or None
+    plain = options.pop("s3_disable_ssl")
+    if url is None:
+        raise ConfigError("no store: say where the history is kept with --store or RAY_HISTORY_STORE")
+    if endpoint is not None and "://" not in endpoint:
+        endpoint = f"{'http' if plain else 'https'}://{endpoint}"
+    return StoreConfig(
+        url=url,
+        endpoint=endpoint,
+        region=options.pop("s3_region") or None,
+        path_style=options.pop("s3_path_style"),
+        create_bucket=options.pop("create_bucket"),
+    )
+
+
+def collector_config(options: Options, store: StoreConfig, data_dir: Path) -> CollectorConfig:
+    """The collector's settings. Raises ``ConfigError`` for names that can't stand in a key."""
+    role: Literal["head", "worker"] = "head" if options["role"].lower() == "head" else "worker"
+    for name in ("cluster", "namespace"):
+        _check_name(f"--{name}", options[name])
+    if bool(options["owner_kind"]) != bool(options["owner_name"]):
+        raise ConfigError("--owner-kind and --owner-name go together: give both or neither")
+    return CollectorConfig(
+        store=store,
+        data_dir=data_dir.expanduser().absolute(),
+        cluster=options["cluster"],
+        namespace=options["namespace"],
+        role=role,
+        owner_kind=options["owner_kind"],
+        owner_name=options["owner_name"],
+        ray_tmp=options["ray_tmp"],
+        node_id=options["node_id"] or None,
+        host=options["events_host"] if "events_host" in options else options["host"],
+        events_port=options["events_port"],
+        segment_bytes=options["segment_bytes"],
+        segment_age=options["segment_age"],
+        linger=options["linger"],
+        disk_limit=options["disk_limit"],
+        server=options["server"] or None,
+    )
+
+
+def server_config(options: Options, store: StoreConfig) -> ServerConfig:
+    """The server's settings."""
+    names = ("host", "port", "refresh", "cache_bytes", "load_concurrency")
+    return ServerConfig(store=store, **{name: options[name] for name in names})
+
+
+def _check_name(name: str, value: str) -> None:
+    try:
+        part(value)
+    except BadKey as exc:
+        raise ConfigError(f"{name}: {exc}") from exc
