@@ -31,6 +31,7 @@ from pipeline.errors import HoleError
 from pipeline.layout import SessionKey
 from pipeline.patience import Patience
 from pipeline.recover import load_checkpoint, recover
+from pipeline.redact import redact_block
 from pipeline.session import state
 from pipeline.ship import Announce, At, Shipper, nothing
 from pipeline.source import LINE_LIMIT, SPOOL
@@ -54,7 +55,7 @@ class SpoolFiles(Protocol):
         ...
 
     def release(self, session: str, filename: str) -> None:
-        """Delete a file that isn't active; no error where it is gone."""
+        """All of a file that isn't active is in the store: it may be deleted, now or when its room is needed."""
         ...
 
 
@@ -86,6 +87,7 @@ class Follower:
         self._config, self._store, self._patience, self._spool = config, store, patience, spool
         self._on_batch, self._on_segment, self._at, self._now_ns = on_batch, on_segment, at, now_ns
         self._asked = False
+        self._released: set[str] = set()
         self._shipper: Shipper | None = None
         self._tailer = Tailer(places, {})
         self._builder = SegmentBuilder(config.segment_bytes, config.segment_age)
@@ -206,12 +208,16 @@ class Follower:
         for item in round_.items:
             match item:
                 case Lines():
-                    found.append(_measured(item))
+                    found.append(_measured(item, self._clean(item.data)))
                 case Long():
                     found.append(item)
                 case Gap():
                     lost.append(item)
         return found, lost, round_.more
+
+    def _clean(self, data: bytes) -> bytes:
+        """What may leave this machine, as long as it was."""
+        return redact_block(data) if self._config.redact else data
 
     async def _keep_aside(self, long: Long) -> Chunk:
         """Store the bytes of a line that is too long, in pieces, before its place is passed."""
@@ -219,7 +225,7 @@ class Follower:
         self._log.error("line too long, kept aside", source=long.source, start=long.start, bytes=long.end - long.start)
         for number, start in enumerate(range(long.start, long.end, LINE_LIMIT)):
             end = min(start + LINE_LIMIT, long.end)
-            data = await anyio.to_thread.run_sync(self._tailer.slice, long.source, start, end)
+            data = self._clean(await anyio.to_thread.run_sync(self._tailer.slice, long.source, start, end))
             name = f"too_long.{long.source.replace('/', '+')[:180]}.{long.start:016d}.{number:04d}".replace("..", ".")
             await self._patience.insist(partial(self._store.put, self.key.quarantine(self.node or "", name), data))
         gap = Gap(long.source, long.start, long.end, "too_long")
@@ -234,19 +240,16 @@ class Follower:
         return await anyio.to_thread.run_sync(self._spool.active, self.key.session)
 
     async def _release(self, shipper: Shipper, writable: str | None) -> None:
-        """Delete spool files that are all in the store. ``writable`` was asked for before they were read to the end."""
-        ready = []
-        for source, position in self._tailer.positions.items():
+        """Give back spool files that are all in the store. ``writable`` was asked for before they were read to the end."""
+        for source, position in list(self._tailer.positions.items()):
             folder, _, filename = source.partition("/")
             committed = shipper.cursor.end(source) == position.end
-            if folder == SPOOL.name and filename != writable and committed and self._tailer.drained(source) is not None:
-                ready.append((source, filename))
-        for source, filename in ready:
-            await anyio.to_thread.run_sync(self._spool.release, self.key.session, filename)
-            self._tailer.forget(source)
-        shipper.cursor.forget(source for source, _ in ready)
-        if ready:
-            self._at("released")
+            if folder != SPOOL.name or filename == writable or source in self._released or not committed:
+                continue
+            if self._tailer.drained(source):
+                await anyio.to_thread.run_sync(self._spool.release, self.key.session, filename)
+                self._released.add(source)
+                self._at("released")
 
     async def _forget_released(self, cursor: Cursor) -> None:
         """Spool files in the cursor that are gone were released: they never come back."""
@@ -302,8 +305,8 @@ class Follower:
         )
 
 
-def _measured(lines: Lines) -> Chunk:
-    decoded = decode_block(lines.data, lines.dialect, lines.start)
+def _measured(lines: Lines, data: bytes) -> Chunk:
+    decoded = decode_block(data, lines.dialect, lines.start)
     metrics.LINES_READ.labels(lines.dialect).inc(decoded.lines)
     metrics.BYTES_READ.labels(lines.dialect).inc(len(lines.data))
     for rejected in decoded.rejected:
@@ -315,7 +318,7 @@ def _measured(lines: Lines) -> Chunk:
         dialect=lines.dialect,
         start=lines.start,
         end=lines.end,
-        data=lines.data,
+        data=data,
         tail=lines.tail,
         records=decoded.lines,
         min_time_ns=decoded.min_time_ns,

@@ -34,6 +34,7 @@ class Roster:
         self._find, self._places, self._make, self._rescan = find, places, make, rescan
         self._running: dict[str, Follower] = {}
         self._finished: dict[str, State] = {}
+        self._last_node: str | None = None
         self._wake = Wake()
         self._stopping = False
 
@@ -46,6 +47,13 @@ class Roster:
     def folders(self) -> list[Path]:
         """The folders of the sessions that are followed now."""
         return [place.path for follower in list(self._running.values()) for place in follower.places]
+
+    def who_is(self, session: str | None) -> tuple[str, str] | None:
+        """A session, or the current one, and the node it is on here; None while that isn't known."""
+        name = session or self.current
+        followers = [self._running.get(name or ""), self.follower()]
+        node = next((each.node for each in followers if each is not None and each.node is not None), self._last_node)
+        return (name, node) if name and node else None
 
     def follower(self) -> Follower | None:
         """Who follows the current session."""
@@ -72,16 +80,22 @@ class Roster:
         while self._running:
             await self._wake.wait(self._rescan)
         sessions = await anyio.to_thread.run_sync(self._find)
-        async for name, before in self._unfinished(sessions.others):
+        self.current = sessions.current or self.current
+        async for name, before in self._unfinished(self._unfollowed(sessions)):
             await self._follow(name, self._begin(name, "stopped"), before)
 
     async def left(self) -> dict[str, int]:
         """Bytes of each session that are not known to be in the store."""
         found = {name: await anyio.to_thread.run_sync(follower.left) for name, follower in self._running.items()}
         sessions = await anyio.to_thread.run_sync(self._find)
-        async for name, now in self._unfinished(sessions.others):
+        async for name, now in self._unfinished(self._unfollowed(sessions)):
             found[name] = sum(size for _, size, _ in now)
         return {name: size for name, size in found.items() if size}
+
+    def _unfollowed(self, sessions: Sessions) -> list[str]:
+        """Sessions that may have more than was read: a current one that came too late to be followed too."""
+        late = [name for name in (sessions.current,) if name is not None and name not in self._finished]
+        return late + sessions.others
 
     def _switch(self, current: str, tasks: TaskGroup) -> None:
         """Ray began another session: the one before is read to its end, and this one is followed."""
@@ -112,6 +126,7 @@ class Roster:
             if follower.done and self._over(name, follower):
                 await follower.say_ended(newest_ms(before))
         finally:
+            self._last_node = follower.node or self._last_node
             del self._running[name]
             self._wake.set()
         self._finished[name] = before

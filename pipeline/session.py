@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
@@ -55,10 +56,10 @@ def latest(ray_tmp: Path) -> str | None:
     return next(iter(_usable([Path(target).name])), None)
 
 
-def places(ray_tmp: Path, data_dir: Path, session: str) -> list[Place]:
-    """Where a session's sources stand."""
+def places(ray_tmp: Path, data_dir: Path, durable: Callable[[str, str], int | None], session: str) -> list[Place]:
+    """Where a session's sources stand. Of a spool file only what is ``durable`` may be read."""
     return [
-        Place(SPOOL, data_dir / "spool", (session,)),
+        Place(SPOOL, data_dir / "spool", (session,), partial(durable, session)),
         Place(EXPORT_EVENTS, ray_tmp, (session, "logs", EXPORT_EVENTS.name)),
         Place(EVENTS, ray_tmp, (session, "logs", EVENTS.name)),
     ]

@@ -59,23 +59,34 @@ def tail_checksum(before: bytes) -> int:
     return zlib.crc32(before[-TAIL:])
 
 
-def fingerprint(head: bytes) -> str | None:
-    """16 hex digits for a file whose first bytes are ``head``; None until its first line is there (or is plainly long)."""
-    end = head.find(b"\n", 0, FIRST) + 1
-    if not end:
-        if len(head) < FIRST:
-            return None
-        end = FIRST
-    return blake2b(head[:end], digest_size=8).hexdigest()
+def first_line(head: bytes) -> bytes | None:
+    """The first line of a file whose first bytes are ``head``, cut at ``FIRST``; None until it is all there."""
+    end = head.find(b"\n", 0, FIRST) + 1 or FIRST
+    return head[:end] if len(head) >= end else None
 
 
-def source_id(folder: Folder, stem: str, print_: str, generation: int = 0) -> str:
-    return f"{folder.name}/{stem}~{print_}" + (f".{generation}" if generation else "")
+def fingerprint(first: bytes) -> str:
+    """16 hex digits for a first line."""
+    return blake2b(first, digest_size=8).hexdigest()
+
+
+def source_id(folder: Folder, stem: str, first: bytes) -> str:
+    """The id of the first source of that name and first line; ``generation`` makes the later ones' of it."""
+    return f"{folder.name}/{stem}~{fingerprint(first)}"
+
+
+def generation(base: str, number: int) -> str:
+    return f"{base}.{number}" if number else base
+
+
+def begins(source: str, first: bytes) -> bool:
+    """Whether a file with this first line can be the source."""
+    return family(source)[0].endswith(f"~{fingerprint(first)}")
 
 
 def family(source: str) -> tuple[str, int]:
     """A source id without its generation, and the generation."""
-    base, _, generation = source.rpartition(".")
-    if base and generation.isdigit() and "~" in base:
-        return base, int(generation)
+    base, _, number = source.rpartition(".")
+    if base and number.isdigit() and "~" in base:
+        return base, int(number)
     return source, 0

@@ -28,7 +28,18 @@ from pipeline.batch import Gap
 from pipeline.cursor import START, Position
 from pipeline.files import folder, regular
 from pipeline.segment import Dialect
-from pipeline.source import FIRST, LINE_LIMIT, TAIL, Folder, family, fingerprint, source_id, tail_checksum
+from pipeline.source import (
+    FIRST,
+    LINE_LIMIT,
+    TAIL,
+    Folder,
+    begins,
+    family,
+    first_line,
+    generation,
+    source_id,
+    tail_checksum,
+)
 
 CHUNK = 1 << 20
 SEARCH = 64 << 20
@@ -38,15 +49,23 @@ _SETTLED_NS = 2_000_000_000  # a file changed more recently than this may change
 
 
 class Place(Struct, frozen=True):
-    """A folder on this machine: ``root/below…``; only ``root`` may be a link."""
+    """A folder on this machine: ``root/below…``; only ``root`` may be a link.
+
+    ``readable`` says how much of a file may be read, where that is less than there is (None: nothing).
+    """
 
     folder: Folder
     root: Path
     below: tuple[str, ...]
+    readable: Callable[[str], int | None] | None = None
 
     @property
     def path(self) -> Path:
         return self.root.joinpath(*self.below)
+
+    def limit(self, name: str, size: int) -> int:
+        """How much of a file of ``size`` bytes may be read."""
+        return size if self.readable is None else min(size, self.readable(name) or 0)
 
 
 class Lines(Struct, frozen=True):
@@ -84,6 +103,7 @@ class _File(Struct):
     place: Place
     name: str
     stem: str
+    first: int
     size: int
     mtime_ns: int
     checked_ns: int = 0
@@ -113,9 +133,10 @@ class Tailer:
         self._files: dict[Inode, _File] = {}
         self._generations: dict[str, int] = {}
         self._turn = 0
+        self._searching = False
         for source in positions:
-            base, generation = family(source)
-            self._generations[base] = max(self._generations.get(base, 0), generation + 1)
+            base, number = family(source)
+            self._generations[base] = max(self._generations.get(base, 0), number + 1)
 
     def read(self, budget: int) -> Round:
         """Look at every folder, then read about ``budget`` bytes of what is new, a chunk of each file in turn."""
@@ -124,6 +145,7 @@ class Tailer:
             folders = {place: stack.enter_context(folder(place.root, *place.below)) for place in self.places}
             items.extend(self._look(folders))
             ready = [(inode, file) for inode, file in self._files.items() if self._unread(file)]
+            self._searching = False
             self._turn += 1
             turn = self._turn % len(ready) if ready else 0
             ready = ready[turn:] + ready[:turn]
@@ -137,7 +159,7 @@ class Tailer:
                     if item is not None and self._unread(file):
                         still.append((inode, file))
                 ready = still
-            return Round(items, more=bool(ready))
+            return Round(items, more=bool(ready) or self._searching)
 
     def slice(self, source: str, start: int, end: int) -> bytes:
         """Bytes of a source's file as it lies there now; fewer, or none, where it is gone."""
@@ -147,12 +169,9 @@ class Tailer:
                     return b"" if fd is None else _pread(fd, end - start, start)
         return b""
 
-    def drained(self, source: str) -> int | None:
-        """The size up to which a source's file was read with no whole line left; None while there is more (or no file)."""
-        for file in self._files.values():
-            if file.source == source:
-                return None if self._unread(file) else file.size
-        return None
+    def drained(self, source: str) -> bool:
+        """Whether a source's file is there and has no whole line left to read, as far as was seen."""
+        return any(file.source == source and not self._unread(file) for file in self._files.values())
 
     def unread(self) -> int:
         """Bytes that were seen and not read yet."""
@@ -162,34 +181,25 @@ class Tailer:
         """The size of each source that was found, as last seen."""
         return {file.source: file.size for file in self._files.values()}
 
-    def forget(self, source: str) -> None:
-        """A source whose file was deleted on purpose."""
-        self.positions.pop(source, None)
-        for inode in [inode for inode, file in self._files.items() if file.source == source]:
-            del self._files[inode]
-
     # recognising files
 
     def _look(self, folders: Mapping[Place, int | None]) -> Iterator[Gap]:
         for place, dir_fd in folders.items():
-            entries = {} if dir_fd is None else _entries(place.folder, dir_fd)
+            entries = {} if dir_fd is None else _entries(place, dir_fd)
             lost: dict[str, Gap] = {}
-            begun_again = set()
             for inode, file in [(inode, file) for inode, file in self._files.items() if file.place == place]:
                 entry = entries.get(inode)
                 if entry is not None and self._still(dir_fd, inode, file, entry):
                     file.name, file.size, file.mtime_ns = entry.name, entry.size, entry.mtime_ns
                     continue
                 del self._files[inode]
-                if entry is not None and entry.stem == file.stem:
-                    begun_again.add(inode)
                 if self._unread(file):
                     why = "deleted" if entry is None else "truncated"
                     lost[file.source] = Gap(file.source, self.positions[file.source].end, file.size, why)
             found = [(inode, entry) for inode, entry in entries.items() if inode not in self._files]
             for inode, entry in sorted(found, key=lambda each: (-each[1].size, each[1].name)):
                 if dir_fd is not None and len(self._files) < MAX_FILES:
-                    source = self._recognise(place, dir_fd, inode, entry, fresh=inode not in begun_again)
+                    source = self._recognise(place, dir_fd, inode, entry)
                     lost.pop(source or "", None)
             yield from lost.values()
 
@@ -204,48 +214,44 @@ class Tailer:
             return True
         file.checked_ns = self._now_ns()
         with _open(dir_fd, file.name if entry.name == file.name else entry.name, inode) as fd:
-            return fd is not None and self._matches(fd, file.source)
+            return fd is not None and begins(file.source, _pread(fd, file.first, 0)) and self._matches(fd, file.source)
 
     def _matches(self, fd: int, source: str) -> bool:
         position = self.positions[source]
-        if position.end == 0:
-            found = fingerprint(_pread(fd, FIRST, 0))
-            return found is not None and family(source)[0].endswith(f"~{found}")
-        back = min(TAIL, position.end)
-        before = _pread(fd, back, position.end - back)
-        return len(before) == back and tail_checksum(before) == position.tail
+        before = _before(fd, position.end)
+        return len(before) == min(TAIL, position.end) and tail_checksum(before) == position.tail
 
-    def _recognise(self, place: Place, dir_fd: int, inode: Inode, entry: _Entry, *, fresh: bool) -> str | None:
-        """Find or make the source that a file is; None while it can't be told."""
+    def _recognise(self, place: Place, dir_fd: int, inode: Inode, entry: _Entry) -> str | None:
+        """Find or make the source that a file is; None while that can't be told."""
         if not place.folder.by_content:
             source = f"{place.folder.name}/{entry.name}"
             self.positions.setdefault(source, START)
-            return self._bind(source, place, inode, entry)
+            return self._bind(source, place, inode, entry, 0)
         with _open(dir_fd, entry.name, inode) as fd:
-            head = b"" if fd is None else _pread(fd, FIRST, 0)
-            print_ = fingerprint(head)
-            if fd is None or print_ is None:
+            first = None if fd is None else first_line(_pread(fd, FIRST, 0))
+            if fd is None or first is None:
                 return None
-            base = source_id(place.folder, entry.stem, print_)
+            base = source_id(place.folder, entry.stem, first)
             holders = {file.source: (other, file) for other, file in self._files.items()}
-            family_ = [_generation(base, g) for g in range(self._generations.get(base, 0))]
+            family_ = [generation(base, number) for number in range(self._generations.get(base, 0))]
             free = [s for s in family_ if s in self.positions and s not in holders and self._matches(fd, s)]
             if free:
-                return self._bind(max(free, key=lambda s: self.positions[s].end), place, inode, entry)
-            for source in family_ if fresh else ():
+                return self._bind(max(free, key=lambda s: self.positions[s].end), place, inode, entry, len(first))
+            for source in family_:
                 if source in holders and _same_beginning(dir_fd, fd, *holders[source]):
                     other, holder = holders[source]
                     if _size(fd) <= holder.size or not self._matches(fd, source):
                         return None
                     del self._files[other]
-                    return self._bind(source, place, inode, entry)
-        source = _generation(base, self._generations.get(base, 0))
+                    return self._bind(source, place, inode, entry, len(first))
+        source = generation(base, self._generations.get(base, 0))
         self._generations[base] = self._generations.get(base, 0) + 1
         self.positions[source] = START
-        return self._bind(source, place, inode, entry)
+        return self._bind(source, place, inode, entry, len(first))
 
-    def _bind(self, source: str, place: Place, inode: Inode, entry: _Entry) -> str:
-        self._files[inode] = _File(source, place, entry.name, entry.stem, entry.size, entry.mtime_ns, self._now_ns())
+    def _bind(self, source: str, place: Place, inode: Inode, entry: _Entry, first: int) -> str:
+        file = _File(source, place, entry.name, entry.stem, first, entry.size, entry.mtime_ns, self._now_ns())
+        self._files[inode] = file
         return source
 
     # reading
@@ -257,7 +263,7 @@ class Tailer:
         with _open(dir_fd, file.name, inode) as fd:
             if fd is None:
                 return None
-            file.size = max(file.size, _size(fd))
+            file.size = max(file.size, file.place.limit(file.name, _size(fd)))
             position = self.positions[file.source]
             block = self._block(fd, file, position, CHUNK)
             if b"\n" not in block and len(block) >= CHUNK:
@@ -269,26 +275,21 @@ class Tailer:
                 file.drained = position.end + len(block)
                 return None
             data = block if end == len(block) else block[:end]
-            tail = tail_checksum(data if end >= TAIL else self._before(fd, position) + data)
+            tail = tail_checksum(data if end >= TAIL else _before(fd, position.end) + data)
             self.positions[file.source] = Position(position.end + end, tail)
             return Lines(file.source, file.place.folder.dialect, position.end, position.end + end, data, tail)
 
     def _block(self, fd: int, file: _File, position: Position, size: int) -> bytes:
         """Bytes after the position, read together with those before it, which must be the ones that were read."""
         back = min(TAIL, position.end)
-        block = _pread(fd, back + size, position.end - back)
+        block = _pread(fd, back + min(size, file.size - position.end), position.end - back)
+        if not file.place.folder.by_content:
+            return block[back:]
         if position.end:
-            good = len(block) >= back and tail_checksum(block[:back]) == position.tail
+            good = tail_checksum(block[:back]) == position.tail
         else:
-            found = fingerprint(block[:FIRST])
-            good = found is None or family(file.source)[0].endswith(f"~{found}")
-        if file.place.folder.by_content and not good:
-            return b""
-        return block[back:]
-
-    def _before(self, fd: int, position: Position) -> bytes:
-        back = min(TAIL, position.end)
-        return _pread(fd, back, position.end - back)
+            good = begins(file.source, _pread(fd, file.first, 0))
+        return block[back:] if good else b""
 
     def _long(self, fd: int, file: _File, position: Position) -> Long | None:
         """Find the end of a line that is too long, without holding it."""
@@ -298,32 +299,31 @@ class Tailer:
             newline = block.find(b"\n")
             if newline >= 0:
                 end = at + newline + 1
-                tail = tail_checksum(_pread(fd, TAIL, end - TAIL))
+                tail = tail_checksum(_before(fd, end))
                 self.positions[file.source] = Position(end, tail)
                 return Long(file.source, file.place.folder.dialect, position.end, end, tail)
             at += len(block)
             file.searched = at
         if at < limit:
             file.drained = at
+        else:
+            self._searching = True
         return None
 
 
-def _generation(base: str, generation: int) -> str:
-    return f"{base}.{generation}" if generation else base
-
-
-def _entries(folder_: Folder, dir_fd: int) -> dict[Inode, _Entry]:
+def _entries(place: Place, dir_fd: int) -> dict[Inode, _Entry]:
     """The followed files of a folder; links, pipes and other names are none."""
     found: dict[Inode, _Entry] = {}
     with contextlib.suppress(OSError), os.scandir(dir_fd) as entries:
         for entry in entries:
-            stem = folder_.stem(entry.name)
+            stem = place.folder.stem(entry.name)
             if stem is None:
                 continue
             with contextlib.suppress(OSError):
                 is_ = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(is_.st_mode):
-                    found[is_.st_dev, is_.st_ino] = _Entry(entry.name, stem, is_.st_size, is_.st_mtime_ns)
+                    size = place.limit(entry.name, is_.st_size)
+                    found[is_.st_dev, is_.st_ino] = _Entry(entry.name, stem, size, is_.st_mtime_ns)
     return found
 
 
@@ -349,6 +349,12 @@ def _open(dir_fd: int | None, name: str, inode: Inode) -> Iterator[int | None]:
             yield fd if (is_.st_dev, is_.st_ino) == inode else None
         else:
             yield None
+
+
+def _before(fd: int, offset: int) -> bytes:
+    """The bytes before an offset that its checksum covers."""
+    back = min(TAIL, offset)
+    return _pread(fd, back, offset - back)
 
 
 def _size(fd: int) -> int:

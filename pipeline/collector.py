@@ -1,0 +1,134 @@
+"""The collector: everything that runs beside one Ray node, and how it is joined.
+
+    Ray ──POST──▶ ingest ──▶ spool files ┐             ≤ disk_limit; full: 503, Ray keeps its events
+    Ray ──▶ logs/export_events/*.log ────┤             Ray's own files, bounded by Ray's rotation
+    Ray ──▶ logs/events/event_*.log ─────┘
+                  │  a change (hint) or every ``rescan`` seconds (truth)
+                  ▼
+        Follower, one a session:
+            read ─▶ decode ─▶ builder ─▶ ship ─▶ store
+            4 MiB a round     1 segment  1 segment in flight: put (only if absent), announce, commit
+                  ▲              │
+                  └──── waits ◀──┘       the store is away: reading stops, the spool fills, posts get 503
+
+    the session that lives now    followed until told otherwise
+    the sessions left from before one at a time, beside it, until all of each is in the store
+
+Nothing here ends because Ray isn't up or the store is away. When told to stop it takes no more posts,
+reads what is there, seals and stores it within ``shutdown_budget``; what is left then stays on the disk
+and goes out at the next start.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import anyio
+import structlog
+from anyio.abc import TaskStatus
+
+from pipeline import node
+from pipeline.config import CollectorConfig
+from pipeline.errors import ConfigError
+from pipeline.follow import Follower, OnBatch, Until
+from pipeline.ingest import ingest_app
+from pipeline.layout import SessionKey
+from pipeline.patience import Patience
+from pipeline.posts import Posts, listening
+from pipeline.quarantine import ship_quarantine
+from pipeline.roster import Roster
+from pipeline.session import find, places
+from pipeline.ship import Announce, At, nothing
+from pipeline.spool import Spool
+from pipeline.store import ObjectStore
+from pipeline.tail import Place
+from pipeline.watch import watch
+
+log = structlog.get_logger()
+
+
+async def run_collector(
+    config: CollectorConfig,
+    store: ObjectStore,
+    *,
+    stop: anyio.Event | None = None,
+    on_batch: OnBatch | None = None,
+    on_segment: Announce | None = None,
+    at: At = nothing,
+    task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED,
+) -> bool:
+    """Collect until ``stop`` is set; returns whether all there was is in the store then. Raises ``ConfigError``.
+
+    ``task_status`` is told the port on which posts are taken, once they are. ``on_batch`` gets what was read
+    before it is stored, ``on_segment`` each segment's header between its put and its commit.
+    """
+    if config.node_id is not None and not node.valid(config.node_id):
+        raise ConfigError(f"--node-id must be 56 hex digits, not {config.node_id[:80]!r}")
+    stop = stop or anyio.Event()
+    spool = await anyio.to_thread.run_sync(partial(Spool, config.data_dir, limit_bytes=config.disk_limit))
+    patience = Patience(store)
+    make = partial(_follower, config, store, patience, spool, on_batch=on_batch, on_segment=on_segment, at=at)
+    places_of = partial(places, config.ray_tmp, config.data_dir, spool.durable)
+    roster = Roster(lambda: find(config.ray_tmp, spool.sessions()), places_of, make, config.rescan)
+    with listening(config.host, config.events_port) as listener:
+        posts = Posts(ingest_app(spool, body_limit=config.body_limit), listener)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(posts.run)
+            tasks.start_soon(watch, partial(_watched, config, roster), config.rescan, roster.changed)
+            tasks.start_soon(roster.run, tasks)
+            tasks.start_soon(_keep_aside, config, store, patience, roster)
+            log.info("taking posts", host=config.host, port=posts.port, store=store.url)
+            task_status.started(posts.port)
+            await stop.wait()
+            clean = await _finish(config, store, patience, posts, roster)
+            tasks.cancel_scope.cancel()
+    return clean
+
+
+async def _finish(
+    config: CollectorConfig, store: ObjectStore, patience: Patience, posts: Posts, roster: Roster
+) -> bool:
+    """Take no more posts, and store what is there within the budget; returns whether that was done."""
+    log.info("stopping", budget_seconds=config.shutdown_budget)
+    with anyio.move_on_after(config.shutdown_budget) as budget:
+        await posts.finish()
+        await roster.finish()
+        await ship_quarantine(config, store, patience, roster.who_is)
+    left = await roster.left()
+    if budget.cancelled_caught or left:
+        log.error(
+            "stopped before all was stored, the rest goes out at the next start", store=store.url, left_bytes=left
+        )
+        return False
+    log.info("stopped, all is stored", store=store.url)
+    return True
+
+
+async def _keep_aside(config: CollectorConfig, store: ObjectStore, patience: Patience, roster: Roster) -> None:
+    while True:
+        await ship_quarantine(config, store, patience, roster.who_is)
+        await anyio.sleep(config.rescan)
+
+
+def _follower(
+    config: CollectorConfig,
+    store: ObjectStore,
+    patience: Patience,
+    spool: Spool,
+    session: str,
+    places_: list[Place],
+    until: Until,
+    *,
+    on_batch: OnBatch | None,
+    on_segment: Announce | None,
+    at: At,
+) -> Follower:
+    key = SessionKey(config.namespace, config.cluster, session)
+    return Follower(
+        config, store, patience, spool, key, places_, until=until, on_batch=on_batch, on_segment=on_segment, at=at
+    )
+
+
+def _watched(config: CollectorConfig, roster: Roster) -> list[Path]:
+    return [config.ray_tmp, config.data_dir / "spool", *roster.folders()]
