@@ -109,6 +109,15 @@ def test_only_a_dead_actor_has_a_death_cause_and_it_is_rays_own() -> None:
     assert actor_row(POSTED[:4])["death_cause"] is None
 
 
+def test_of_two_accounts_of_one_death_the_same_one_is_shown_whichever_comes_first() -> None:
+    causes = [{"actor_died_error_context": {"error_message": why}} for why in ("killed", "lost")]
+    deaths = [(ActorUpdate(ACTOR, [ActorTransition("DEAD", 12 * S, death_cause=cause)]), 0) for cause in causes]
+    first, other = (index_of(told).actors.get(ACTOR) for told in (deaths, deaths[::-1]))
+    assert first is not None
+    assert other is not None
+    assert first.death_cause == other.death_cause == causes[1]
+
+
 def test_an_actor_known_only_by_an_update_still_has_every_column_that_ray_requires() -> None:
     row = actor_row(POSTED[1:2])
     assert (row["class_name"], row["job_id"], row["state"]) == ("", "02000000", "ALIVE")
@@ -131,6 +140,12 @@ def test_a_node_told_of_twice_is_one_node_whatever_comes_first(order: tuple[int,
     assert row["is_head_node"]
     assert (row["state"], row["state_message"]) == ("DEAD", "Expected termination: received SIGTERM")
     assert (row["start_time_ms"], row["end_time_ms"]) == (1_500, 9_004)
+
+
+def test_a_dead_node_never_comes_back() -> None:
+    late = NodeUpdate(NODE, [NodeTransition("ALIVE", 99 * S + 1, {"CPU": 8.0})])
+    [row] = sent(nodes.list_nodes(index_of([*NODE_RECORDS[:3], late]), DETAIL))["result"]
+    assert (row["state"], row["end_time_ms"]) == ("DEAD", 9_007)
 
 
 def test_a_dead_node_keeps_the_resources_it_had() -> None:

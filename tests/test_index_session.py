@@ -7,6 +7,7 @@ from support.captures import DATA
 from support.indexes import blocks, index_of, index_of_capture
 
 from api.index.log_events import LogEvents
+from api.index.outcome import WorkerDeath
 from api.index.session_index import SessionIndex
 from api.index.tasks import TaskTable
 from pipeline.decode import Decoded, Rejected
@@ -60,6 +61,24 @@ def test_the_running_tasks_of_a_dead_worker_and_of_a_finished_job_count_as_faile
     dead = WorkerUpdate(WORKER, JOB, [WorkerTransition("DEAD", 9_000_000, end_time_ms=8, exit_type="USER_ERROR")])
     assert state(index_of([*running(), dead])) == FAILED
     assert state(index_of([*running(), DriverJobUpdate(JOB, True, 0, 9)])) == FAILED
+    assert state(index_of([*running(), DriverJobUpdate(JOB, False, 9)])) == RUNNING
+
+
+def test_a_death_that_names_no_end_happened_when_it_was_noted() -> None:
+    index = index_of([WorkerUpdate(WORKER, JOB, [WorkerTransition("DEAD", 9_000_000, exit_type="USER_ERROR")])])
+    assert index.workers.deaths() == {WORKER: WorkerDeath(9, "USER_ERROR", "")}
+
+
+def test_workers_that_tasks_tell_of_are_known_as_soon_as_the_task_is() -> None:
+    index = index_of(running())
+    assert set(index.seen_workers()) == {WORKER}
+    other = TaskUpdate(TASK, 1, JOB, [(RUNNING, 7)], b"\7" * 28, b"\x09" * 28, 13)
+    index.apply(Decoded([other], [0]))
+    assert index.seen_workers()[b"\x09" * 28].pid == 13
+    assert index.worker_at(b"\7" * 28, 13) == b"\x09" * 28
+    silent = TaskUpdate(TASK, 2, JOB, [(RUNNING, 8)], worker_id=b"\x09" * 28)
+    index.apply(Decoded([silent], [0]))
+    assert index.seen_workers()[b"\x09" * 28].pid == 13
 
 
 def test_tasks_are_prepared_anew_when_something_was_applied_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +112,7 @@ def test_an_index_of_more_entities_says_it_is_bigger_and_telling_them_again_adds
 def test_a_jobs_ring_of_events_is_bounded_and_keeps_the_newest() -> None:
     ring = LogEvents(max_events=10)
     for number in range(100):
+        assert len(ring.of_job("global")) == min(number, 10)
         ring.add(LogEvent(str(number), "GCS", "", "", "", number, "global", {"event_id": str(number)}), 0)
         assert len(ring._jobs["global"]) <= 11
     assert [event["event_id"] for event in ring.of_job("global")] == [str(number) for number in range(90, 100)]

@@ -122,6 +122,7 @@ def test_posted_statuses_carry_their_own_times() -> None:
         SubmissionJobUpdate("raysubmit_a", "PENDING", 5 * S + 3 * MS),
         SubmissionJobUpdate("raysubmit_a", "STOPPED", 6 * S + 4 * MS),
     ]
+    assert only(own[:2])["end_time"] is None
     row = only(own)
     assert (row["start_time"], row["end_time"], row["message"]) == (5_003, 6_004, "Job was intentionally stopped.")
 
@@ -171,6 +172,7 @@ def test_a_driver_that_a_submission_succeeded_with_left_of_its_own_will() -> Non
     assert exit_type([*DRIVER, *ENDED, COMPLETED]) == "INTENDED_USER_EXIT"
     assert exit_type([*DRIVER, *ENDED, FAILED]) is None
     assert exit_type([*DRIVER, *ENDED]) is None
+    assert exit_type([*DRIVER, COMPLETED]) is None
 
 
 def test_an_environment_that_is_no_json_object_is_shown_as_none() -> None:

@@ -70,6 +70,7 @@ def test_a_removed_group_stays_removed_and_is_spelled_as_ray_spells_it() -> None
     late = PlacementGroupUpdate(GROUP, [PlacementGroupTransition("CREATED", 9 * CREATED, "FINISHED")])
     removed = row([*LIFE, REMOVED, late])
     assert (removed["state"], removed["stats"]["scheduling_state"]) == ("REMOVED", "REMOVED")
+    assert [bundle["node_id"] for bundle in row([*LIFE, REMOVED])["bundles"]] == [NODE.hex(), NODE.hex()]
 
 
 def test_a_group_known_only_by_an_update_has_every_column_that_ray_requires() -> None:
