@@ -41,6 +41,7 @@ def record(dialect: Dialect) -> None:
     shutil.rmtree(target, ignore_errors=True)
     with receiver() as received, ray_head(dialect, events_port=received.port, environment=workload.ENVIRONMENT) as head:
         workload.run(head)
+        workload.rest(head)
         workload.save_live(head, target)
         head.kill()
         if received.taken:

@@ -18,18 +18,26 @@ History = tuple[Lived, dict[str, Rows]]
 
 
 @pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    """The collector is there before Ray is, and stays until after."""
+def histories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[History]]:
+    """One collector, there before Ray is and until after; the head dies, and another one starts in its place."""
     folder = tmp_path_factory.mktemp("posts")
     store = on_disk(folder / "store")
     with short_folder() as short, collector(store, folder, short / "r") as collecting:
-        with (
-            receiver(forward_to=collecting.port) as received,
-            ray_head("posted", events_port=received.port, folder=short, environment=workload.ENVIRONMENT) as head,
-        ):
-            lived = live_through(head, received)
+        lives = []
+        for work in (workload.run, workload.finish):
+            with (
+                receiver(forward_to=collecting.port) as received,
+                ray_head("posted", events_port=received.port, folder=short, environment=workload.ENVIRONMENT) as head,
+            ):
+                lives.append(live_through(head, received, work=work))
         assert_stopped(collecting)
-        yield lived, answers(store, folder / "server", lived)
+        yield [(lived, answers(store, folder, lived)) for lived in lives]
+
+
+@pytest.fixture
+def history(histories: list[History]) -> History:
+    """Of the first head, whose work was still going on when it was killed."""
+    return histories[0]
 
 
 def test_the_workload_leaves_tasks_in_every_kind_of_state(history: History) -> None:
@@ -61,3 +69,9 @@ def test_every_node_is_answered(history: History) -> None:
 
 def test_every_job_is_answered(history: History) -> None:
     assert_same("jobs", *history)
+
+
+@pytest.mark.parametrize("kind", ["tasks", "actors", "workers", "nodes", "jobs"])
+def test_the_session_after_it_has_all_of_its_own_and_nothing_of_the_first(histories: list[History], kind: str) -> None:
+    assert histories[0][0].session != histories[1][0].session
+    assert_same(kind, *histories[1])

@@ -26,14 +26,30 @@ class Lived:
     live: dict[str, Rows] = field(default_factory=dict)
 
 
-def live_through(head: RayHead, received: Receiver | None = None) -> Lived:
-    """Let the head do the workload, note what the dashboard says, wait until Ray has said all of it too, then SIGKILL."""
-    workload.run(head)
+def live_through(
+    head: RayHead,
+    received: Receiver | None = None,
+    *,
+    work: Callable[[RayHead], None] = workload.run,
+    meanwhile: Callable[[Lived], None] = lambda _: None,
+) -> Lived:
+    """Let the head ``work``, note what the dashboard says, wait until Ray has said all of it too, then SIGKILL.
+
+    ``meanwhile`` is done before that, while the session lives.
+    """
+    work(head)
+    workload.rest(head)
     lived = Lived(head.session_name, workload.live_rows(head))
     if received is not None:
         until(lambda: received.quiet(QUIET), "Ray to have posted everything", timeout=30)
     else:
-        until(_unchanged(head.session_dir / "logs" / "export_events"), "Ray to have written everything", timeout=30, pause=QUIET)
+        until(
+            _unchanged(head.session_dir / "logs" / "export_events"),
+            "Ray to have written everything",
+            timeout=30,
+            pause=QUIET,
+        )
+    meanwhile(lived)
     head.kill()
     return lived
 

@@ -134,6 +134,18 @@ def start_server(store: list[str], folder: Path, *extra: str, environment: dict[
 
 
 @contextmanager
+def both_in_one(folder: Path, ray_tmp: Path, *extra: str) -> Iterator[Program]:
+    """``ray-history up``, answering; killed at the end if it still runs then."""
+    port, events_port = free_ports(2)
+    arguments = ["up", f"--data-dir={folder / 'up'}", f"--ray-tmp={ray_tmp}", f"--port={port}"]
+    program = _started(Program([*arguments, f"--events-port={events_port}", *extra], port, folder / "up.log", {}))
+    try:
+        yield program
+    finally:
+        program.end()
+
+
+@contextmanager
 def collector(store: list[str], folder: Path, ray_tmp: Path, *extra: str, **options: Any) -> Iterator[Program]:
     """A running collector; killed at the end if it still runs then."""
     program = start_collector(store, folder, ray_tmp, *extra, **options)

@@ -1,7 +1,7 @@
 """Lets a Ray head do known work, and keeps what its dashboard says of it.
 
-``run`` hands both parts of ``driver.py`` in as jobs and returns once the dashboard's answers have come
-to rest; ``save_live`` writes them down in the form of a capture (``live/``).
+``run`` hands both parts of ``driver.py`` in as jobs, ``rest`` waits for the dashboard's answers to come to
+rest, ``save_live`` writes them down in the form of a capture (``live/``).
 """
 
 from __future__ import annotations
@@ -52,20 +52,21 @@ Rows = list[dict[str, Any]]
 
 
 def run(head: RayHead, *, timeout: float = 120) -> None:
-    """Let both jobs do their work; one has finished then, the other waits, and the dashboard's answers are at rest."""
-    first = submit(head, "finishes")
-    until(lambda: _ended(head, first), "the first job's end", timeout=timeout)
+    """Let both jobs do their work; one has finished then, the other waits (``rest`` for the dashboard's answers)."""
+    finish(head, timeout=timeout)
     second = submit(head, "stays")
     until(lambda: "ready\n" in job_logs(head, second), "the second job's word", timeout=timeout)
-    rest(head)
 
 
-def submit(head: RayHead, part: str, driver: Path = DRIVER) -> str:
-    """Hand a part of the driver in as a job; its submission id."""
-    return submit_command(head, f"{sys.executable} {driver} {part}")
+def finish(head: RayHead, *, timeout: float = 120) -> None:
+    """Let the first job do its work, to its end."""
+    first = submit(head, "finishes")
+    until(lambda: _ended(head, first), "the first job's end", timeout=timeout)
 
 
-def submit_command(head: RayHead, entrypoint: str) -> str:
+def submit(head: RayHead, part: str) -> str:
+    """Hand a part of the driver in as a job, as ``ray job submit`` does; its submission id."""
+    entrypoint = f"{sys.executable} {DRIVER} {part}"
     body = json.dumps({"entrypoint": entrypoint, "metadata": {"team": "history"}}).encode()
     ask = urllib.request.Request(f"{head.dashboard_url}/api/jobs/", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(ask, timeout=60) as answer:
