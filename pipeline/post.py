@@ -24,6 +24,10 @@ MAX_SESSION = 200
 """Characters of a session's name: it becomes a folder's. Ray's have some forty."""
 
 
+MAX_ID = 256
+"""Characters of an event's id: many are held in memory. Ray's have forty."""
+
+
 class PostRecord(Struct, frozen=True, gc=False):
     """A record to keep: ``line`` as it was posted, without a line end. ``event_id`` is ``""`` where it has none."""
 
@@ -105,6 +109,8 @@ def _record(raw: bytes) -> PostRecord | BadRecord:
         line = msgspec.json.format(raw, indent=-1) if b"\n" in raw else raw
         envelope = posted.envelope(line)
         session = _session(envelope.session_name)
+        if len(envelope.event_id or "") > MAX_ID:
+            raise ValueError(f"an event id of {len(envelope.event_id or '')} characters")
         _decodable(line)
     except (ValueError, RecursionError, BadKey) as exc:
         return BadRecord(raw, "malformed", describe(exc), session)

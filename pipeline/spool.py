@@ -5,8 +5,8 @@
 
 What ``append`` returned from is durable. Appends that come together share one write and one fsync. A
 record that is posted again because an answer was lost is known by its event id among the session's
-last ``window`` ones; they outlive the process because they are read back from the newest files, so the
-newest file of a session stays until its room is needed. A file is never appended to by a later process,
+last ``window`` ones; they outlive the process because they are read back from its files, of which the
+newest stays until its room is needed, and from ``ids.json`` for those that were deleted. A file is never appended to by a later process,
 nor after an error, so a torn line is always a file's last.
 
 Left to others: taking posts (``ingest``), reading and shipping the files, saying when they are in the
@@ -126,7 +126,8 @@ class Spool:
     def used_bytes(self) -> int:
         """Bytes of all files here."""
         sessions = list(self._sessions.values())  # copies: another thread may be changing them
-        return sum(sum(list(one.files.values())) for one in sessions) + sum(list(self._aside.files.values()))
+        here = sum(sum(list(one.files.values())) + one.remembered for one in sessions)
+        return here + sum(list(self._aside.files.values()))
 
     @property
     def quarantine_dropped(self) -> int:

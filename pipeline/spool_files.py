@@ -11,7 +11,12 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from pipeline.dialects import posted
+
+REMEMBERED = "ids.json"
+"""Beside a session's files: the ids of those that were deleted."""
 
 
 class CutOff(Exception):
@@ -132,17 +137,37 @@ def sizes(folder: Path) -> dict[str, int]:
 
 
 def recent_ids(folder: Path, names: list[str], limit: int) -> list[str]:
-    """The event ids of the last ``limit`` whole lines of ``names`` (oldest first), oldest first.
+    """The event ids of the last ``limit`` whole lines of ``names`` (oldest first) and of files deleted before, oldest first.
 
     The lines are durable when this returns: an earlier process may have been killed before it had said so
     to anybody, and whoever posts them again is about to be told that we have them.
     """
     ids: deque[str] = deque()
     for name in reversed(names):
-        if len(ids) >= limit:
-            break
-        ids.extendleft(reversed(_ids(folder / name, limit - len(ids))))
-    return list(ids)
+        if len(ids) < limit:
+            ids.extendleft(reversed(_ids(folder / name, limit - len(ids))))
+    return [*_remembered(folder)[: limit - len(ids)], *ids]
+
+
+def remember_ids(folder: Path, ids: list[str]) -> int:
+    """Keep ids beyond the files that they are in; the bytes it takes. Raises ``OSError``."""
+    data = msgspec.json.encode(ids)
+    write_whole(folder / REMEMBERED, data)
+    return len(data)
+
+
+def _remembered(folder: Path) -> list[str]:
+    try:
+        return msgspec.json.decode((folder / REMEMBERED).read_bytes(), type=list[str])
+    except (FileNotFoundError, ValueError, RecursionError):
+        return []
+
+
+def remembered_bytes(folder: Path) -> int:
+    try:
+        return (folder / REMEMBERED).stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _ids(path: Path, limit: int) -> deque[str]:

@@ -12,7 +12,15 @@ from pathlib import Path
 from msgspec import Struct
 
 from pipeline.post import PostRecord
-from pipeline.spool_files import CutOff, SpoolFile, recent_ids, sizes
+from pipeline.spool_files import (
+    REMEMBERED,
+    CutOff,
+    SpoolFile,
+    recent_ids,
+    remember_ids,
+    remembered_bytes,
+    sizes,
+)
 
 
 class Window:
@@ -24,6 +32,11 @@ class Window:
 
     def __contains__(self, one: str) -> bool:
         return one in self._ids
+
+    @property
+    def ids(self) -> list[str]:
+        """Oldest first."""
+        return list(self._ids)
 
     def add(self, ids: list[str]) -> None:
         self._ids.update(dict.fromkeys(ids))
@@ -51,11 +64,12 @@ class Page(Struct, eq=False):
 
 
 class SpoolSession:
-    """``files``: those on disk, oldest first, and how much of each is durable."""
+    """``files``: those on disk, oldest first, and how much of each is durable; ``remembered``: bytes beside them."""
 
     def __init__(self, folder: Path, window: int) -> None:
         self.folder = folder
         self.files: dict[str, int] = {}
+        self.remembered = 0
         self.used_ns = 0
         self._window_size = window
         self._window: Window | None = None
@@ -79,14 +93,18 @@ class SpoolSession:
     def scan(self) -> None:
         """See what is on disk: others may have deleted files."""
         self.files = sizes(self.folder)
+        self.remembered = remembered_bytes(self.folder)
         self._released.intersection_update(self.files)
 
     def seen(self, event_id: str) -> bool:
         """Whether a record was stored before. Raises ``OSError``."""
+        return event_id in self._ids()
+
+    def _ids(self) -> Window:
         if self._window is None:
             ids = recent_ids(self.folder, list(self.files), self._window_size)
             self._window = Window(self._window_size, ids)
-        return event_id in self._window
+        return self._window
 
     def write(self, page: Page, name: str, file_bytes: int) -> None:
         """Append a page, to the open file or to a new one of this name; says on the page what became of it."""
@@ -120,9 +138,13 @@ class SpoolSession:
             self._delete_released()
 
     def _delete_released(self) -> None:
-        """The newest stays: what the window is read back from."""
-        newest = next(reversed(self.files), None)
-        for name in self._released - {newest}:
+        """The newest stays; what is in the others is remembered first, or a post begun in one could come twice."""
+        done = self._released - {next(reversed(self.files), None)}
+        if not done:
+            return
+        with suppress(OSError):  # a disk so full that it can't be done needs the room more than the ids
+            self.remembered = remember_ids(self.folder, self._ids().ids)
+        for name in done:
             self._delete(name)
 
     def drop(self) -> None:
@@ -130,6 +152,7 @@ class SpoolSession:
         for name in list(self.files):
             self._delete(name)
         with suppress(OSError):
+            (self.folder / REMEMBERED).unlink(missing_ok=True)
             self.folder.rmdir()
 
     def _delete(self, name: str) -> None:

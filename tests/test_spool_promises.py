@@ -52,12 +52,45 @@ def records(numbers: Any, session: str = SESSION) -> list[PostRecord]:
 
 
 def files(data_dir: Path, session: str = SESSION) -> list[str]:
-    return sorted(path.name for path in (data_dir / "spool" / session).iterdir())
+    return sorted(path.name for path in (data_dir / "spool" / session).glob("*.jsonl"))
+
+
+def on_disk(data_dir: Path) -> int:
+    return sum(path.stat().st_size for path in data_dir.rglob("*") if path.is_file())
 
 
 async def add(spool: Spool, numbers: Any, session: str = SESSION) -> tuple[int, int]:
     result = await spool.append(records(numbers, session), [])
     return result.accepted, result.duplicates
+
+
+class Failing:
+    """Makes one of the next calls of one function fail, a write after some bytes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch
+
+    def __call__(self, function: str, code: int, *, after_bytes: int = 0, times: int = 1) -> None:
+        real: Any = getattr(os, function)
+        left, room = times, after_bytes
+
+        def fails(fd: int, *more: Any) -> Any:
+            nonlocal left, room
+            if left and function == "write" and room:
+                data = bytes(more[0])[:room]
+                room -= len(data)
+                return real(fd, data)
+            if left:
+                left -= 1
+                raise OSError(code, os.strerror(code))
+            return real(fd, *more)
+
+        self._patch.setattr(spool_files.os, function, fails)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Failing:
+    return Failing(monkeypatch)
 
 
 # once
@@ -316,7 +349,32 @@ async def test_a_released_file_is_deleted_once_there_is_a_newer_one(
     spool.release(SESSION, "unknown")
     spool.release(OTHER, second)
     assert files(tmp_path) == [second]
-    assert spool.used_bytes == SIZE
+    assert spool.used_bytes == on_disk(tmp_path)
+
+
+async def test_ids_outlive_the_files_they_were_in(
+    tmp_path: Path, open_spool: Callable[..., Spool], clock: Clock, failing: Failing
+) -> None:
+    """A post of which the first half got into one file and the second into another, before a kill."""
+    spool = open_spool()
+    failing("write", errno.ENOSPC, after_bytes=SIZE * 2)
+    with pytest.raises(Full):
+        await add(spool, [1, 2, 3])
+    assert await add(spool, [1, 2, 3]) == (1, 2)
+    first, second = files(tmp_path)
+    spool.release(SESSION, first)
+    assert files(tmp_path) == [second]
+    for _ in range(2):
+        assert await add(open_spool(), [1, 2, 3]) == (0, 3)
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"[5]", b"{", b"\xff" * 100, b"[" * 100_000])
+async def test_remembered_ids_that_cannot_be_read_stop_nothing(
+    tmp_path: Path, open_spool: Callable[..., Spool], spoilt: bytes
+) -> None:
+    await add(open_spool(), [1])
+    (tmp_path / "spool" / SESSION / "ids.json").write_bytes(spoilt)
+    assert await add(open_spool(), [1, 2]) == (1, 1)
 
 
 async def test_an_open_file_is_not_released(tmp_path: Path, open_spool: Callable[..., Spool]) -> None:
@@ -356,7 +414,7 @@ async def test_over_the_limit_posts_are_refused_until_something_is_released(
     spool.release(SESSION, files(tmp_path)[0])
     assert await add(spool, [5]) == (1, 0)
     assert spool.full is None
-    assert spool.used_bytes == SIZE * 3
+    assert spool.used_bytes == on_disk(tmp_path)
 
 
 async def test_the_limit_counts_what_earlier_processes_left(open_spool: Callable[..., Spool]) -> None:
@@ -411,35 +469,6 @@ async def test_sessions_are_bounded_in_number(
 
 
 # a disk that fails
-
-
-class Failing:
-    """Makes one of the next calls of one function fail, a write after some bytes."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._patch = monkeypatch
-
-    def __call__(self, function: str, code: int, *, after_bytes: int = 0, times: int = 1) -> None:
-        real: Any = getattr(os, function)
-        left, room = times, after_bytes
-
-        def fails(fd: int, *more: Any) -> Any:
-            nonlocal left, room
-            if left and function == "write" and room:
-                data = bytes(more[0])[:room]
-                room -= len(data)
-                return real(fd, data)
-            if left:
-                left -= 1
-                raise OSError(code, os.strerror(code))
-            return real(fd, *more)
-
-        self._patch.setattr(spool_files.os, function, fails)
-
-
-@pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> Failing:
-    return Failing(monkeypatch)
 
 
 @pytest.mark.parametrize("whole", [0, 1, 2])
