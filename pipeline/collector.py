@@ -31,9 +31,10 @@ from anyio.abc import TaskStatus
 from pipeline import node
 from pipeline.config import CollectorConfig
 from pipeline.errors import ConfigError
-from pipeline.follow import Follower, OnBatch, Until
+from pipeline.follow import Until
 from pipeline.ingest import ingest_app
 from pipeline.layout import SessionKey
+from pipeline.life import Life
 from pipeline.patience import Patience
 from pipeline.posts import Posts, listening
 from pipeline.quarantine import ship_quarantine
@@ -53,22 +54,25 @@ async def run_collector(
     store: ObjectStore,
     *,
     stop: anyio.Event | None = None,
-    on_batch: OnBatch | None = None,
     on_segment: Announce | None = None,
     at: At = nothing,
     task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED,
 ) -> bool:
     """Collect until ``stop`` is set; returns whether all there was is in the store then. Raises ``ConfigError``.
 
-    ``task_status`` is told the port on which posts are taken, once they are. ``on_batch`` gets what was read
-    before it is stored, ``on_segment`` each segment's header between its put and its commit.
+    ``task_status`` is told the port on which posts are taken, once they are. ``on_segment`` gets each
+    segment's header between its put and its commit.
     """
     if config.node_id is not None and not node.valid(config.node_id):
         raise ConfigError(f"--node-id must be 56 hex digits, not {config.node_id[:80]!r}")
     stop = stop or anyio.Event()
     spool = await anyio.to_thread.run_sync(partial(Spool, config.data_dir, limit_bytes=config.disk_limit))
     patience = Patience(store)
-    make = partial(_follower, config, store, patience, spool, on_batch=on_batch, on_segment=on_segment, at=at)
+
+    def make(session: str, where: list[Place], until: Until) -> Life:
+        key = SessionKey(config.namespace, config.cluster, session)
+        return Life(config, store, patience, spool, key, where, until=until, on_segment=on_segment, at=at)
+
     places_of = partial(places, config.ray_tmp, config.data_dir, spool.durable)
     roster = Roster(lambda: find(config.ray_tmp, spool.sessions()), places_of, make, config.rescan)
     with listening(config.host, config.events_port) as listener:
@@ -109,25 +113,6 @@ async def _keep_aside(config: CollectorConfig, store: ObjectStore, patience: Pat
     while True:
         await ship_quarantine(config, store, patience, roster.who_is)
         await anyio.sleep(config.rescan)
-
-
-def _follower(
-    config: CollectorConfig,
-    store: ObjectStore,
-    patience: Patience,
-    spool: Spool,
-    session: str,
-    places_: list[Place],
-    until: Until,
-    *,
-    on_batch: OnBatch | None,
-    on_segment: Announce | None,
-    at: At,
-) -> Follower:
-    key = SessionKey(config.namespace, config.cluster, session)
-    return Follower(
-        config, store, patience, spool, key, places_, until=until, on_batch=on_batch, on_segment=on_segment, at=at
-    )
 
 
 def _watched(config: CollectorConfig, roster: Roster) -> list[Path]:

@@ -84,6 +84,7 @@ class Follower:
         self.wake = Wake()
         self.node: str | None = None
         self.done = False
+        self._introduced = anyio.Event()
         self._config, self._store, self._patience, self._spool = config, store, patience, spool
         self._on_batch, self._on_segment, self._at, self._now_ns = on_batch, on_segment, at, now_ns
         self._asked = False
@@ -102,9 +103,17 @@ class Follower:
         self._asked = True
         self.wake.set()
 
+    async def introduced(self) -> str | None:
+        """The node id once ``run`` knows it; None if it ends without."""
+        await self._introduced.wait()
+        return self.node
+
     async def run(self) -> None:
         """Until everything is in the store, for what ``until`` calls everything."""
-        self.node = await self._find_node()
+        try:
+            self.node = await self._find_node()
+        finally:
+            self._introduced.set()
         if self.node is None:
             self._log.warning("no node id for this session, its records wait")
             return

@@ -2,19 +2,20 @@
 
 A session left from before is read to its end, and again whenever its files change (processes of an old
 session may write for a while, and Ray may still post for it). Each session is followed by one
-``Follower`` at most, so a session's records are read in one place only.
+``Life`` at most, so a session's records are read in one place only.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from pipeline.follow import Follower, Until
+from pipeline.follow import Until
+from pipeline.life import Life
 from pipeline.session import Sessions, State, newest_ms, state
 from pipeline.tail import Place
 from pipeline.watch import Wake
@@ -23,16 +24,16 @@ log = structlog.get_logger()
 
 Find = Callable[[], Sessions]
 Places = Callable[[str], list[Place]]
-Make = Callable[[str, list[Place], Until], Follower]
+Make = Callable[[str, list[Place], Until], Life]
 
 
 class Roster:
-    """``find`` looks which sessions there are, ``places`` says where one's sources stand, ``make`` makes its follower."""
+    """``find`` looks which sessions there are, ``places`` says where one's sources stand, ``make`` makes the ``Life`` that follows it."""
 
     def __init__(self, find: Find, places: Places, make: Make, rescan: float) -> None:
         self.current: str | None = None
         self._find, self._places, self._make, self._rescan = find, places, make, rescan
-        self._running: dict[str, Follower] = {}
+        self._running: dict[str, Life] = {}
         self._finished: dict[str, State] = {}
         self._last_node: str | None = None
         self._wake = Wake()
@@ -41,54 +42,51 @@ class Roster:
     def changed(self) -> None:
         """Something may have changed: everybody looks again."""
         self._wake.set()
-        for follower in self._running.values():
-            follower.wake.set()
+        for life in self._running.values():
+            life.wake()
 
     def folders(self) -> list[Path]:
         """The folders of the sessions that are followed now."""
-        return [place.path for follower in list(self._running.values()) for place in follower.places]
+        return [place.path for life in list(self._running.values()) for place in life.records.places]
 
     def who_is(self, session: str | None) -> tuple[str, str] | None:
         """A session, or the current one, and the node it is on here; None while that isn't known."""
         name = session or self.current
-        followers = [self._running.get(name or ""), self.follower()]
-        node = next((each.node for each in followers if each is not None and each.node is not None), self._last_node)
+        lives = [each for each in (self._running.get(name or ""), self._live()) if each is not None]
+        node = next((each.records.node for each in lives if each.records.node is not None), self._last_node)
         return (name, node) if name and node else None
-
-    def follower(self) -> Follower | None:
-        """Who follows the current session."""
-        return self._running.get(self.current or "")
 
     async def run(self, tasks: TaskGroup) -> None:
         """Keep following, until ``finish`` is called."""
         while not self._stopping:
             sessions = await anyio.to_thread.run_sync(self._find)
             if sessions.current not in (None, self.current):
-                self._switch(str(sessions.current), tasks)
+                self._switch(str(sessions.current))
+            if self.current is not None and self.current not in self._running:
+                tasks.start_soon(self._follow, self.current, self._begin(self.current, "told"), frozenset())
             if set(self._running) <= {self.current}:
-                async for name, before in self._unfinished(sessions.others):
+                for name, before in (await self._unfinished(sessions.others))[:1]:
                     tasks.start_soon(self._follow, name, self._begin(name, "read"), before)
-                    break
             await self._wake.wait(self._rescan)
 
     async def finish(self) -> None:
         """Read and store what is there now, the current session first; returns when all that was tried."""
         self._stopping = True
         self._wake.set()
-        for follower in self._running.values():
-            follower.finish("stopped")
+        for life in self._running.values():
+            life.finish("stopped")
         while self._running:
             await self._wake.wait(self._rescan)
         sessions = await anyio.to_thread.run_sync(self._find)
         self.current = sessions.current or self.current
-        async for name, before in self._unfinished(self._unfollowed(sessions)):
+        for name, before in await self._unfinished(self._unfollowed(sessions)):
             await self._follow(name, self._begin(name, "stopped"), before)
 
     async def left(self) -> dict[str, int]:
         """Bytes of each session that are not known to be in the store."""
-        found = {name: await anyio.to_thread.run_sync(follower.left) for name, follower in self._running.items()}
+        found = {name: await anyio.to_thread.run_sync(life.left) for name, life in list(self._running.items())}
         sessions = await anyio.to_thread.run_sync(self._find)
-        async for name, now in self._unfinished(self._unfollowed(sessions)):
+        for name, now in await self._unfinished(self._unfollowed(sessions)):
             found[name] = sum(size for _, size, _ in now)
         return {name: size for name, size in found.items() if size}
 
@@ -97,40 +95,40 @@ class Roster:
         late = [name for name in (sessions.current,) if name is not None and name not in self._finished]
         return late + sessions.others
 
-    def _switch(self, current: str, tasks: TaskGroup) -> None:
-        """Ray began another session: the one before is read to its end, and this one is followed."""
+    def _live(self) -> Life | None:
+        return self._running.get(self.current or "")
+
+    def _switch(self, current: str) -> None:
+        """Ray began another session: the one before is read to its end."""
         log.info("session is current", session=current, before=self.current)
-        if (before := self.follower()) is not None:
+        if (before := self._live()) is not None:
             before.finish("read")
         self.current = current
-        if (running := self.follower()) is not None:
+        if (running := self._live()) is not None:
             running.finish("told")
-        else:
-            tasks.start_soon(self._follow, current, self._begin(current, "told"), frozenset())
 
-    async def _unfinished(self, names: list[str]) -> AsyncIterator[tuple[str, State]]:
+    async def _unfinished(self, names: list[str]) -> list[tuple[str, State]]:
         """Of these sessions, those that have changed since they were last read to their end."""
-        for name in names:
-            if name not in self._running:
-                before = await anyio.to_thread.run_sync(state, self._places(name))
-                if before != self._finished.get(name):
-                    yield name, before
+        asleep = [name for name in names if name not in self._running]
+        states = await anyio.to_thread.run_sync(lambda: [state(self._places(name)) for name in asleep])
+        return [(name, now) for name, now in zip(asleep, states, strict=True) if now != self._finished.get(name)]
 
-    def _begin(self, name: str, until: Until) -> Follower:
-        self._running[name] = follower = self._make(name, self._places(name), until)
-        return follower
+    def _begin(self, name: str, until: Until) -> Life:
+        self._running[name] = life = self._make(name, self._places(name), until)
+        return life
 
-    async def _follow(self, name: str, follower: Follower, before: State) -> None:
+    async def _follow(self, name: str, life: Life, before: State) -> None:
         try:
-            await follower.run()
-            if follower.done and self._over(name, follower):
-                await follower.say_ended(newest_ms(before))
+            await life.run()
+            if life.done and self._over(name, life.until):
+                await life.records.say_ended(newest_ms(before))
         finally:
-            self._last_node = follower.node or self._last_node
+            self._last_node = life.records.node or self._last_node
             del self._running[name]
             self._wake.set()
-        self._finished[name] = before
+        after = await anyio.to_thread.run_sync(state, self._places(name))
+        self._finished[name] = after if after <= before else before  # what was released is missing, nothing is new
 
-    def _over(self, name: str, follower: Follower) -> bool:
+    def _over(self, name: str, until: Until) -> bool:
         """Whether a session is over: we were told to stop, or Ray began a later one (names begin with the time)."""
-        return name == self.current if follower.until == "stopped" else name < (self.current or "")
+        return name == self.current if until == "stopped" else name < (self.current or "")

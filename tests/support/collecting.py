@@ -10,9 +10,12 @@ from typing import Any
 
 import anyio
 import msgspec
+from anyio.abc import TaskStatus
 
+from pipeline.collector import run_collector
 from pipeline.config import CollectorConfig, StoreConfig
 from pipeline.layout import SessionKey
+from pipeline.store import ObjectStore
 
 NODE = "a1" * 28
 SESSION = "session_2026-01-16_02-00-00_123456_1"
@@ -26,6 +29,8 @@ def settings(root: Path, **changed: Any) -> CollectorConfig:
         data_dir=root / "data",
         ray_tmp=root / "ray",
         node_id=NODE,
+        logs=None,
+        poll=None,
         events_port=0,
         segment_age=0.2,
         linger=0.0,
@@ -44,6 +49,7 @@ class RayFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        root.mkdir(parents=True, exist_ok=True)
 
     def begin(self, session: str = SESSION, node: str | None = NODE) -> Path:
         """Start a session and point ``session_latest`` at it."""
@@ -83,11 +89,28 @@ async def settled(condition: Callable[[], Awaitable[bool]], within: float = 20.0
             await anyio.sleep(0.01)
 
 
+class Running:
+    """A collector that runs: where it takes posts, how to stop it, what it said at its end."""
+
+    def __init__(self) -> None:
+        self.stop = anyio.Event()
+        self.port = 0
+        self.clean: bool | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
 @asynccontextmanager
-async def running(run: Callable[[anyio.Event], Awaitable[Any]]) -> AsyncIterator[anyio.Event]:
-    """Run something with a stop event in the background, and stop it at the end."""
-    stop = anyio.Event()
+async def collecting(config: CollectorConfig, store: ObjectStore, **hooks: Any) -> AsyncIterator[Running]:
+    """Run a collector; it is told to stop at the end."""
+    it = Running()
+
+    async def run(*, task_status: TaskStatus[int]) -> None:
+        it.clean = await run_collector(config, store, stop=it.stop, task_status=task_status, **hooks)
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run, stop)
-        yield stop
-        stop.set()
+        it.port = await tasks.start(run)
+        yield it
+        it.stop.set()
