@@ -58,6 +58,8 @@ class Completeness(Struct):
     bad_segments: list[BadObject] = field(default_factory=list)
     bad_segment_count: int = 0
     repeated_bytes: int = 0
+    sealed_ms: int = 0
+    """When the newest segment was sealed, by its collector's clock: the last word of the session in the store."""
 
     def saw_segment(self, node: str, seq: int, header: Header | None) -> None:
         """A segment was read (or found unreadable: ``header`` None), in order of ``seq`` per node."""
@@ -65,6 +67,8 @@ class Completeness(Struct):
         seen.missing_segments += max(0, seq - seen.last_seq - 1)
         seen.last_seq = seq
         seen.segments += 1
+        if header is not None:
+            self.sealed_ms = max(self.sealed_ms, header.created_ns // 1_000_000)
         for gap in header.gaps if header is not None else []:
             self.gap_count += 1
             if len(self.gaps) < KEPT:

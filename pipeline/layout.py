@@ -3,6 +3,7 @@
     {namespace}/{cluster}/{session}/metadata.json
     {namespace}/{cluster}/{session}/events/{node}/{seq:012d}.jsonl.zst
     {namespace}/{cluster}/{session}/quarantine/{node}/{name}
+    {namespace}/{cluster}/{session}/snapshot/summary.json
     _catalog/{namespace}/{cluster}/{session}
 
 Keys are relative to the store's root. Every part that comes from outside passes ``part`` first, so
@@ -55,6 +56,11 @@ class SessionKey(Struct, frozen=True, order=True):
     @property
     def events(self) -> str:
         return f"{self.root}events/"
+
+    @property
+    def summary(self) -> str:
+        """What a list of sessions shows of this one: derived, may be deleted at any time."""
+        return f"{self.root}snapshot/summary.json"
 
     @property
     def catalog(self) -> str:

@@ -90,7 +90,7 @@ def _answer(selection: Selection, summary: dict[str, Any], incomplete: bool) -> 
 
 
 def _by_name(codes: TaskCodes, rows: Rows) -> dict[str, Any]:
-    label = _labels(codes, rows)
+    label = labels(codes, rows)
     states = codes.column("state", rows).codes
     counts = np.bincount(label.codes * _STATES + states)
     counts = np.pad(counts, (0, -len(counts) % _STATES)).reshape(-1, _STATES)
@@ -107,7 +107,7 @@ def _by_name(codes: TaskCodes, rows: Rows) -> dict[str, Any]:
     return {"summary": summary, **_totals(codes, rows)}
 
 
-def _labels(codes: TaskCodes, rows: Rows) -> Coded:
+def labels(codes: TaskCodes, rows: Rows) -> Coded:
     """The name shown, or the function's where it is empty."""
     names = codes.column("name", rows)
     empty = np.array([not names.cell(code) for code in range(int(names.codes.max(initial=0)) + 1)])
@@ -121,9 +121,9 @@ def _labels(codes: TaskCodes, rows: Rows) -> Coded:
         if text not in known:
             known[text] = len(texts)
             texts.append(text)
-    labels = names.codes.copy()
-    labels[blank] = [known[text] for text in functions]
-    return Coded(labels, texts.__getitem__)
+    labelled = names.codes.copy()
+    labelled[blank] = [known[text] for text in functions]
+    return Coded(labelled, texts.__getitem__)
 
 
 def _types(codes: TaskCodes, rows: Rows, label: Coded) -> dict[int, str]:

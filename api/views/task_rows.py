@@ -120,7 +120,8 @@ def _task_log_info(codes: TaskCodes, row: int) -> dict[str, Any] | None:
     return info or None
 
 
-def _error_message(codes: TaskCodes, row: int) -> str | None:
+def error_message(codes: TaskCodes, row: int) -> str | None:
+    """Why an attempt failed, in Ray's words; None for one that hasn't."""
     tasks, outcome = codes.tasks, codes.outcome
     if outcome.state[row] != FAILED:
         return None
@@ -146,5 +147,5 @@ _OWN: dict[str, Callable[[TaskCodes, int], Any]] = {
     "start_time_ms": _time_of(RUNNING),
     "end_time_ms": _time_of(FAILED, FINISHED),
     "task_log_info": _task_log_info,
-    "error_message": _error_message,
+    "error_message": error_message,
 }
