@@ -155,7 +155,9 @@ def test_filtered_lists_are_rays(records: list[Any], filters: list[tuple[str, st
 @given(lives(), FILTERS)
 def test_filters_over_columns_are_filters_over_rows(records: list[Any], filters: list[tuple[str, str, str]]) -> None:
     index = index_of_tasks(records)
-    chosen = tuple(Filter(*item) for item in filters if item[0] not in ("task_id", "job_id", "actor_id"))
+    filters = [item for item in filters if item[0] not in ("task_id", "job_id", "actor_id")]
+    filters.sort(key=lambda item: item[0] not in ("name", "state"))  # what the source filters by is refused last
+    chosen = tuple(Filter(*item) for item in filters)
     rows = list_tasks(index, EVERYTHING)["result"]
     for row in rows:  # Ray's row has no such column where there is no error; the answer shows null
         if row["error_type"] is None:
