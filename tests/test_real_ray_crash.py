@@ -61,7 +61,7 @@ def survived(tmp_path_factory: pytest.TempPathFactory, seaweed_server: S3Server)
             ):
                 lives: list[Lived] = []
                 done = in_background(lambda: lives.append(live_through(head, received)))
-                while not _taken_or_done(received, done):
+                while not _taken_or_done(received, done, in_the_middle=kills % 2 == 1):
                     collecting.kill()
                     kills += 1
                     collecting = start(collecting.port)
@@ -74,10 +74,14 @@ def survived(tmp_path_factory: pytest.TempPathFactory, seaweed_server: S3Server)
         yield Survived(lived, kills, received.taken, received.refused, stored, answered)
 
 
-def _taken_or_done(received: Receiver, done: Callable[[], bool]) -> bool:
-    """Wait until the collector has taken some posts more; True where the session came to its end meanwhile."""
+def _taken_or_done(received: Receiver, done: Callable[[], bool], *, in_the_middle: bool) -> bool:
+    """Wait until the collector has taken some posts more, or is at one; True where the session came to its end meanwhile."""
     enough = len(received.taken) + POSTS_A_LIFE
-    until(lambda: done() or len(received.taken) >= enough, "posts", timeout=120, pause=0.01)
+
+    def time_to_die() -> bool:
+        return len(received.taken) >= enough and (received.under_way > 0 or not in_the_middle)
+
+    until(lambda: done() or time_to_die(), "posts", timeout=120, pause=0.0005 if in_the_middle else 0.01)
     return done()
 
 

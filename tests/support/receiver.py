@@ -12,19 +12,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver:
-    """What was posted: ``taken`` are the bodies answered 200, in order, ``refused`` those that weren't."""
+    """What was posted: ``taken`` are the bodies answered 200, in order, ``refused`` those that weren't.
+
+    ``under_way`` is how many are being passed on: a collector killed then may have stored what it never answered.
+    """
 
     def __init__(self, forward_to: int | None) -> None:
         self.taken: list[bytes] = []
         self.refused: list[bytes] = []
         self._news = time.monotonic()
+        self.under_way = 0
         self.port = 0
         self._forward_to = forward_to
         self._lock = threading.Lock()
 
     def take(self, path: str, body: bytes) -> int:
         """The status to answer with: the collector's own where there is one, 503 where it can't be reached."""
+        self.under_way += 1
         status = 200 if self._forward_to is None else self._pass_on(self._forward_to, path, body)
+        self.under_way -= 1
         with self._lock:
             (self.taken if status == 200 else self.refused).append(body)
             if status != 200 or not _only_profiles(body):
