@@ -114,7 +114,7 @@ class Roster:
         return [(name, now) for name, now in zip(asleep, states, strict=True) if now != self._finished.get(name)]
 
     def _begin(self, name: str, until: Until) -> Life:
-        self._running[name] = life = self._make(name, self._places(name), until)
+        self._running[name] = life = self._make(name, self._places(name), "stopped" if self._stopping else until)
         return life
 
     async def _follow(self, name: str, life: Life, before: State) -> None:
