@@ -49,31 +49,33 @@ class ProfileTable:
 
     def add(self, head: int, task_id: bytes, events: Iterable[ProfileEvent]) -> int:
         """Put spans before those of the list ``head``; the head of the longer list."""
+        known = head
+        names, start, end = self._names, self._start.cells, self._end.cells
         for event in events:
-            head = self._add(head, task_id, event)
+            start_ns, end_ns = event.start_ns, event.end_ns
+            if not (0 <= start_ns <= _MAX_NS and 0 <= end_ns <= _MAX_NS):
+                continue
+            name = names.codes.get(event.event_name)
+            if name is None:
+                name = names.code(event.event_name)
+            extra = 0 if event.extra_data == "{}" else self._extra_code(event.extra_data, task_id)
+            if known and self._is_recent(known, (start_ns, end_ns, name, extra)):
+                continue
+            row = self._rows
+            if row >= len(start):
+                for column in self._columns():
+                    column.reserve(capacity_for(row))
+                start, end = self._start.cells, self._end.cells
+            start[row], end[row] = start_ns, end_ns
+            self._next.cells[row], self._name.cells[row] = head, name
+            if extra:
+                self._extra.cells[row] = extra
+            self._rows = row + 1
+            head = row
         return head
 
-    def _add(self, head: int, task_id: bytes, event: ProfileEvent) -> int:
-        start_ns, end_ns = event.start_ns, event.end_ns
-        if not (0 <= start_ns <= _MAX_NS and 0 <= end_ns <= _MAX_NS):
-            return head
-        name, extra = self._names.code(event.event_name), 0
-        if event.extra_data != "{}":
-            text = event.extra_data.replace(_OWN_ID, "\\u0000")
-            extra = self._extras.code(text.replace(task_id.hex(), _OWN_ID))
-        if self._is_recent(head, (start_ns, end_ns, name, extra)):
-            return head
-        row = self._rows
-        if row >= len(self._next.cells):
-            for column in self._columns():
-                column.reserve(capacity_for(row))
-        self._start.cells[row] = start_ns
-        self._end.cells[row] = end_ns
-        self._next.cells[row] = head
-        self._name.cells[row] = name
-        self._extra.cells[row] = extra
-        self._rows = row + 1
-        return row
+    def _extra_code(self, text: str, task_id: bytes) -> int:
+        return self._extras.code(text.replace(_OWN_ID, "\\u0000").replace(task_id.hex(), _OWN_ID))
 
     def _is_recent(self, head: int, span: tuple[int, int, int, int]) -> bool:
         # Saves the memory of most repeats; those further back are left out when the list is read.

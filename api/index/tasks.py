@@ -37,6 +37,7 @@ _NIL_ACTOR = b"\xff" * 12
 _RUN_SPAN = "task::"
 """Begins the name of the span that covers a whole run; the task's own name follows, which one dialect says nowhere else."""
 _MAX_ATTEMPT = 2**31 - 1
+_MAX_OFFSET = 1 << 62
 _STATES = len(TASK_STATUS)
 _KEY_BYTES = 175
 """About what an attempt's entry in the dict costs: its key, the boxed row, its slot."""
@@ -121,22 +122,23 @@ class TaskTable:
         if row < 0:
             return
         code = self.templates.code(record)
-        job = self.jobs.code(record.job_id)
-        was = self.template.cells[row]
-        if not was:  # what came with an update was only a guess
-            self.template.cells[row], self.job.cells[row] = code, job
-        elif was != code or self.job.cells[row] != job:
-            self.template.cells[row] = self.templates.merged(was, code)
-            self.job.cells[row] = self.jobs.greater(self.job.cells[row], job)
-        if record.name:
-            _settle(self.name, row, self.names, record.name)
-        if len(record.parent_task_id) == TASK_ID_BYTES:
-            self.parent_id[row] = max(self.parent_id[row], record.parent_task_id)
-        actor_id = record.actor_id
+        job, name = self.jobs.code(record.job_id), self.names.code(record.name or "")
+        actor_id, parent_id = record.actor_id, record.parent_task_id
         if not actor_id and record.type == "ACTOR_CREATION_TASK":
             actor_id = record.task_id[8:]  # a task id ends in its actor's
-        if actor_id and not actor_id.startswith(_NIL_ACTOR):
-            _settle(self.actor, row, self.actors, actor_id)
+        actor = 0 if actor_id.startswith(_NIL_ACTOR) else self.actors.code(actor_id)
+        was = self.template.cells[row]
+        if was:
+            self.template.cells[row] = self.templates.merged(was, code)
+            job = self.jobs.greater(self.job.cells[row], job)
+            name = self.names.greater(self.name.cells[row], name)
+            actor = self.actors.greater(self.actor.cells[row], actor)
+            parent_id = max(self.parent_id[row], parent_id)
+        else:
+            self.template.cells[row] = code
+        self.job.cells[row], self.name.cells[row], self.actor.cells[row] = job, name, actor
+        if len(parent_id) == TASK_ID_BYTES:
+            self.parent_id[row] = parent_id
 
     def update(self, record: TaskUpdate) -> None:
         """Take in what happened to an attempt."""
@@ -236,18 +238,22 @@ class TaskTable:
         return times.cells
 
     def _log(self, row: int, info: TaskLogInfo) -> None:
-        for field in LOG_FIELDS:
-            said = getattr(info, field)
-            if said is None:
-                continue
-            column = self.log_info.get(field)
-            if column is None:
-                dtype = np.int32 if field.endswith("file") else np.int64
-                column = self.log_info[field] = Column(dtype, self._capacity)
-            if isinstance(said, str):
-                _settle(column, row, self.log_files, said)
-            elif 0 <= said < 1 << 62:  # one more than said: 0 is unsaid
-                column.cells[row] = max(column.cells[row], said + 1)
+        columns = self.log_info
+        if not columns:
+            for field in LOG_FIELDS:
+                columns[field] = Column(np.int32 if field.endswith("file") else np.int64, self._capacity)
+        if info.stdout_file:
+            _settle(columns["stdout_file"], row, self.log_files, info.stdout_file)
+        if info.stderr_file:
+            _settle(columns["stderr_file"], row, self.log_files, info.stderr_file)
+        if info.stdout_start is not None:
+            _raise(columns["stdout_start"].cells, row, info.stdout_start)
+        if info.stdout_end is not None:
+            _raise(columns["stdout_end"].cells, row, info.stdout_end)
+        if info.stderr_start is not None:
+            _raise(columns["stderr_start"].cells, row, info.stderr_start)
+        if info.stderr_end is not None:
+            _raise(columns["stderr_end"].cells, row, info.stderr_end)
 
     def _fail(self, row: int, error_type: str, message: str) -> None:
         kind, text = self.error_types.code(error_type), self.errors.code(message)
@@ -305,3 +311,9 @@ def _settle(column: Column, row: int, interner: Interner[H], value: H) -> None:
     was = cells[row]
     if was != code:
         cells[row] = code if not was else interner.greater(was, code)
+
+
+def _raise(cells: memoryview, row: int, said: int) -> None:
+    """Write an offset, of two the greater; as one more than said, since 0 is unsaid."""
+    if cells[row] <= said < _MAX_OFFSET:
+        cells[row] = said + 1
