@@ -39,6 +39,7 @@ _RUN_SPAN = "task::"
 _MAX_ATTEMPT = 2**31 - 1
 _MAX_OFFSET = 1 << 62
 _STATES = len(TASK_STATUS)
+_OUTCOME_BYTES = 10
 _KEY_BYTES = 175
 """About what an attempt's entry in the dict costs: its key, the boxed row, its slot."""
 
@@ -107,7 +108,7 @@ class TaskTable:
     @property
     def nbytes(self) -> int:
         """About how much memory the table takes."""
-        width = 2 * TASK_ID_BYTES + sum(column.itemsize for column in self._number_columns())
+        width = 2 * TASK_ID_BYTES + _OUTCOME_BYTES + sum(column.itemsize for column in self._number_columns())
         interned = (
             self.templates, self.jobs, self.actors, self.nodes, self.workers, self.names, self.error_types,
             self.repr_names, self.log_files, self.errors, self.profile_table,

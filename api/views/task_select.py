@@ -2,6 +2,9 @@
 
 Promises: the same attempts as ``query.filter_rows`` over the rows shown, in Ray's order: by task id, of one
 task the newest attempt first (so ``limit=1`` shows the newest).
+
+One thing differs: Ray's source knows an actor's method only by its plain name, so that in Ray no filter finds
+the name that is shown where the actor has a name of its own. Here the name that is shown is found.
 """
 
 from __future__ import annotations
@@ -96,10 +99,12 @@ def _id_of(text: str) -> bytes | None:
 
 def first(tasks: TaskTable, rows: Rows, limit: int) -> Rows:
     """The first ``limit`` of ``rows`` in Ray's order, in that order."""
+    if not limit:
+        return rows[:0]
     ids = tasks.task_id.array(len(tasks))
     words = ids.view(">u8")
     leading = words[rows, 0].astype(np.uint64)
-    if 0 < limit < len(rows):
+    if limit < len(rows):
         last = np.partition(leading, limit - 1)[limit - 1]
         near = leading <= last
         rows, leading = rows[near], leading[near]
