@@ -1,4 +1,7 @@
-"""The collector is killed again and again while real Ray posts: every record is in the store and in the answers once."""
+"""The collector is killed again and again while real Ray posts: every record is in the store and in the answers once.
+
+Ray posts with its fields in snake_case here, as ``…_PRESERVE_PROTO_FIELD_NAME`` makes it.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,9 @@ def survived(tmp_path_factory: pytest.TempPathFactory, seaweed_server: S3Server)
         try:
             with (
                 receiver(forward_to=collecting.port) as received,
-                ray_head("posted", events_port=received.port, folder=short, environment=workload.ENVIRONMENT) as head,
+                ray_head(
+                    "posted", events_port=received.port, folder=short, snake_case=True, environment=workload.ENVIRONMENT
+                ) as head,
             ):
                 lives: list[Lived] = []
                 done = in_background(lambda: lives.append(live_through(head, received)))
@@ -100,7 +105,7 @@ def _stored(server: S3Server, bucket: str, session: str) -> list[bytes]:
 
 
 def _ids(events: Iterable[Any]) -> Counter[str]:
-    return Counter(event["eventId"] for event in events if "eventId" in event)
+    return Counter(event["event_id"] for event in events if "event_type" in event)
 
 
 def _posted(bodies: list[bytes]) -> Counter[str]:
@@ -117,6 +122,7 @@ def test_every_record_whose_post_was_taken_is_in_the_store(survived: Survived) -
 
 def test_no_record_is_in_the_store_twice(survived: Survived) -> None:
     stored = _ids(map(json.loads, survived.stored))
+    assert len(stored) > 100
     assert not [event_id for event_id, count in stored.items() if count > 1]
 
 

@@ -23,9 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from support.skips import need
+
 Dialect = Literal["posted", "export"]
 T = TypeVar("T")
 
+RAY = Path(sys.executable).with_name("ray")
 MARKER = "RAY_HISTORY_TEST_HEAD"
 PORTS = (
     "--port",
@@ -127,11 +130,12 @@ def ray_head(
 
     ``folder / "r"`` becomes its temp dir: for a collector that is to be there first. Keep it short (``short_folder``).
     """
+    need(RAY.is_file(), "needs Ray: pip install 'ray[default]'")
     temp_dir = folder or Path(tempfile.mkdtemp(prefix="rh", dir="/tmp"))
     marker = f"{MARKER}={temp_dir.name}"
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     log = temp_dir / "head.log"
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--disable-usage-stats"]
+    command = [str(RAY), "start", "--head", "--block", "--disable-usage-stats"]
     command += [f"{option}={port}" for option, port in ports.items()]
     # Worker ports: Ray's default is a fixed range from 10002 on, that any other port may fall into; 0 means any free one.
     command += ["--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={temp_dir / 'r'}"]

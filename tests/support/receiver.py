@@ -53,7 +53,7 @@ class Receiver:
 
 
 def _only_profiles(body: bytes) -> bool:
-    return all(event.get("eventType") == "TASK_PROFILE_EVENT" for event in json.loads(body))
+    return all(event.get("eventType", event.get("event_type")) == "TASK_PROFILE_EVENT" for event in json.loads(body))
 
 
 @contextmanager
