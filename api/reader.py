@@ -34,7 +34,7 @@ from pipeline.catalog import SessionMetadata, read_metadata
 from pipeline.decode import Decoded, decode_block
 from pipeline.errors import BadKey, BadSegment, NotFound, RayHistoryError, StoreError
 from pipeline.layout import SessionKey, part, segment_seq
-from pipeline.segment import Header, Span, runs, unpack
+from pipeline.segment import Dialect, Header, Span, runs, unpack
 from pipeline.store import ObjectInfo, ObjectStore
 
 PREFETCH = 4
@@ -60,6 +60,17 @@ class Progress(Struct):
     bytes_done: int = 0
 
 
+class Applied(Struct, frozen=True):
+    """One slice of a source that went into the index: ``[start, end)`` of it, and the records it gave."""
+
+    node: str
+    source: str
+    dialect: Dialect
+    start: int
+    end: int
+    decoded: Decoded
+
+
 class _Ahead:
     """One object on its way from the store."""
 
@@ -81,9 +92,12 @@ class SessionReader:
         self.completeness = Completeness()
         self.metadata: SessionMetadata | None = None
         self.progress = Progress()
+        self.on_applied: Callable[[Applied], None] | None = None
+        """Told of each slice once, after it was applied: those of a source in order, without overlap."""
         self._store = store
         self._workers = workers
         self._lock = anyio.Lock()
+        self._turn = anyio.Lock()
         self._seqs: dict[str, int] = {}
         self._strays: set[str] = set()
 
@@ -218,20 +232,33 @@ class SessionReader:
     async def _take_run(self, ahead: _Ahead, span: Span, chunk: memoryview) -> None:
         """Apply one source's bytes beyond the cursor, slice by slice."""
         seen = self.completeness.source(ahead.node, span)
-        done = min(max(0, seen.end - span.start), span.length)
-        self.completeness.repeated_bytes += done
-        while done < span.length:
-            try:
-                decoded, size = await self._in_thread(decode_slice, chunk[done:], span, span.start + done)
-                async with self._lock:
-                    await self._in_thread(self.index.apply, decoded)
-            except Exception as exc:  # a record nobody thought of must not make a session unreadable
-                log.exception("segment could not be applied", key=ahead.info.key, source=span.source)
-                self._bad(ahead.info.key, f"internal error: {type(exc).__name__}")
-                return
-            start = span.start + done
+        self.completeness.repeated_bytes += min(max(0, seen.end - span.start), span.length)
+        try:
+            while await self._take_slice(seen, span, chunk):
+                pass
+        except Exception as exc:  # a record nobody thought of must not make a session unreadable
+            log.exception("segment could not be applied", key=ahead.info.key, source=span.source)
+            self._bad(ahead.info.key, f"internal error: {type(exc).__name__}")
+
+    async def _take_slice(self, seen: SourceSeen, span: Span, chunk: memoryview) -> bool:
+        """Apply the next slice of a span that isn't yet; False when there is none. Where it begins is settled under the lock."""
+        async with self._turn:
+            start = max(seen.end, span.start)
+            if start >= span.end:
+                return False
+            decoded, size = await self._in_thread(decode_slice, chunk[start - span.start :], span, start)
+            async with self._lock:
+                await self._in_thread(self.index.apply, decoded)
             self._saw_slice(seen, start, start + size, decoded)
-            done += size
+            self._tell(Applied(seen.node, seen.source, span.dialect, start, start + size, decoded))
+            return True
+
+    def _tell(self, applied: Applied) -> None:
+        if self.on_applied is not None:
+            try:
+                self.on_applied(applied)
+            except Exception:  # whoever listens: what was applied is applied
+                log.exception("listener failed", session=str(self.key), source=applied.source)
 
     def _saw_slice(self, seen: SourceSeen, start: int, end: int, decoded: Decoded) -> None:
         self.completeness.saw_bytes(seen, start, end, decoded.lines)

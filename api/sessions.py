@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Literal
 
 import anyio
 import structlog
-from anyio import CapacityLimiter
+from anyio import CancelScope, CapacityLimiter
 from anyio.abc import TaskGroup
 
 from api.listing import Listing
@@ -32,7 +33,7 @@ from api.reader import Progress, SessionReader, UnknownSession
 from api.shared import SharedWork
 from pipeline.catalog import SessionMetadata
 from pipeline.config import ServerConfig
-from pipeline.errors import BadKey, Full
+from pipeline.errors import BadKey, Full, RayHistoryError
 from pipeline.layout import SessionKey
 from pipeline.store import ObjectStore
 
@@ -41,6 +42,7 @@ ENDED_AGE = 60.0
 REFUSAL_AGE = 30.0
 """Seconds for which a session that was too large is refused unread."""
 MAX_REFUSALS = 1000
+MAX_WATCHED = 1000
 OVERHEAD = 64 << 10
 """What a session takes beside its columns, so that many small ones count too."""
 OUTSIDE = "Sessions is used outside its context"
@@ -57,6 +59,8 @@ class Entry:
         self.looked: float | None = None  # when the last whole look began
         self.look = SharedWork(group, partial(look, self))
         self.nbytes = OVERHEAD
+        self.watchers = 0
+        self.keeping: CancelScope | None = None  # of the task that looks for those who watch
 
     def weigh(self) -> None:
         """Note the index's size. Only between two slices: while one is applied, its tables change in a thread."""
@@ -71,6 +75,7 @@ class Sessions:
         self._config = config
         self._clock = clock
         self._entries: OrderedDict[SessionKey, Entry] = OrderedDict()  # oldest use first
+        self._watched: set[SessionKey] = set()
         self._refused: OrderedDict[SessionKey, tuple[float, str]] = OrderedDict()
         self._loads = CapacityLimiter(max(1, config.load_concurrency))
         self._listing = Listing(store)
@@ -122,6 +127,49 @@ class Sessions:
         if not self._fresh(entry):
             await entry.look()
         return entry.reader
+
+    @asynccontextmanager
+    async def watch(self, key: SessionKey) -> AsyncIterator[SessionReader]:
+        """Hold the session in memory and have it brought up to date, asked for or not, until the context is left.
+
+        Raises what ``open`` raises, and ``Full`` where too many are watched. Any number may watch one session.
+        """
+        if key not in self._watched and len(self._watched) >= MAX_WATCHED:
+            raise Full(f"{MAX_WATCHED} sessions are being watched, and no more can be; try again")
+        entry = self._entry(key)
+        entry.watchers += 1
+        try:
+            if not self._fresh(entry):
+                await entry.look()
+            if entry.keeping is None:
+                self._keep_up(entry)
+            yield entry.reader
+        finally:
+            entry.watchers -= 1
+            if not entry.watchers:
+                self._let_go(entry)
+
+    def _keep_up(self, entry: Entry) -> None:
+        assert self._group is not None, OUTSIDE
+        self._watched.add(entry.reader.key)
+        entry.keeping = CancelScope()
+        self._group.start_soon(self._look_regularly, entry, entry.keeping)
+
+    def _let_go(self, entry: Entry) -> None:
+        if entry.keeping is not None:
+            self._watched.discard(entry.reader.key)
+            entry.keeping.cancel()
+            entry.keeping = None
+
+    async def _look_regularly(self, entry: Entry, scope: CancelScope) -> None:
+        with scope:
+            while True:
+                await anyio.sleep(max(self._config.refresh, 0.05))
+                try:
+                    if not self._fresh(entry):
+                        await entry.look()
+                except RayHistoryError as exc:
+                    log.warning("watched session can't be read", session=str(entry.reader.key), reason=str(exc))
 
     def fresh(self, key: SessionKey) -> bool:
         """Whether ``open`` would answer at once."""
@@ -178,7 +226,8 @@ class Sessions:
             self._drop(key, entry, "gone")
             raise
         except Full:
-            self._drop(key, entry, "too_large")
+            if entry.looked is None or not entry.watchers:
+                self._drop(key, entry, "too_large")
             raise
         finally:
             if entry.looked is None and not entry.reader.started:
@@ -220,7 +269,7 @@ class Sessions:
         for key, other in list(self._entries.items()):
             if self.nbytes <= limit:
                 break
-            if other is not entry and not other.look.busy:
+            if other is not entry and not other.look.busy and not other.watchers:
                 self._drop(key, other, "memory")
         self._measure()
         if self.nbytes <= limit:
