@@ -142,11 +142,10 @@ class Follower:
         self._log.info("following", node=node_id, next_seq=cursor.seq + 1, sources=len(cursor.sources))
         send, receive = anyio.create_memory_object_stream[Body](0)
         complete = True
-        async with anyio.create_task_group() as tasks:
+        async with receive, anyio.create_task_group() as tasks:
             tasks.start_soon(self._read, send, shipper)
-            async with receive:
-                await self._patience.insist(partial(seen, self._store, self._config, self.key, self.until == "told"))
-                complete = await self._ship(receive, shipper)
+            await self._patience.insist(partial(seen, self._store, self._config, self.key, self.until == "told"))
+            complete = await self._ship(receive, shipper)
             if not complete:
                 tasks.cancel_scope.cancel()
         if complete:

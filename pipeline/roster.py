@@ -35,6 +35,7 @@ class Roster:
         self._find, self._places, self._make, self._rescan = find, places, make, rescan
         self._running: dict[str, Life] = {}
         self._finished: dict[str, State] = {}
+        self._without: set[str] = set()  # sessions that were tried without a node id
         self._last_node: str | None = None
         self._wake = Wake()
         self._stopping = False
@@ -86,8 +87,10 @@ class Roster:
         """Bytes of each session that are not known to be in the store."""
         found = {name: await anyio.to_thread.run_sync(life.left) for name, life in list(self._running.items())}
         sessions = await anyio.to_thread.run_sync(self._find)
-        for name, now in await self._unfinished(self._unfollowed(sessions)):
-            found[name] = sum(size for _, size, _ in now)
+        rest = dict(await self._unfinished(self._unfollowed(sessions)))
+        for name in self._without - rest.keys():
+            rest[name] = await anyio.to_thread.run_sync(state, self._places(name))
+        found.update((name, sum(size for _, size, _ in now)) for name, now in rest.items())
         return {name: size for name, size in found.items() if size}
 
     def _unfollowed(self, sessions: Sessions) -> list[str]:
@@ -126,6 +129,10 @@ class Roster:
             self._last_node = life.records.node or self._last_node
             del self._running[name]
             self._wake.set()
+        if life.done:
+            self._without.discard(name)
+        else:
+            self._without.add(name)
         after = await anyio.to_thread.run_sync(state, self._places(name))
         self._finished[name] = after if after <= before else before  # what was released is missing, nothing is new
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import anyio
 import pytest
+from support.collecting import NODE, key
+from support.flaky import FlakyStore
+from support.storecheck import stored_lines, stored_records
 
 from pipeline import checkpoint
 from pipeline.batch import Body
@@ -17,9 +20,6 @@ from pipeline.recover import recover
 from pipeline.segment import Header, Span, pack, unpack
 from pipeline.ship import ANNOUNCE_TIMEOUT, Shipper
 from pipeline.source import tail_checksum
-from support.collecting import NODE, key
-from support.flaky import FlakyStore
-from support.storecheck import stored_lines, stored_records
 
 pytestmark = pytest.mark.anyio
 
