@@ -1,0 +1,162 @@
+"""Log files over HTTP: ``/api/v0/logs``, ``/api/v0/logs/{file|stream}``, a submission's log as JSON and as a WebSocket.
+
+A file is streamed as it is read, whatever its size. What Ray refuses is refused with its status and words.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import time
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from api.answers import TextAnswer, enveloped, plain
+from api.index.jobs import TERMINAL
+from api.index.session_index import SessionIndex
+from api.logs import LogStore
+from api.reader import SessionReader, UnknownSession
+from api.routes.session import named, opened, query_of
+from api.sessions import Sessions
+from api.views.jobs import does_not_exist, job_rest
+from api.views.log_index import SessionLogIndex
+from api.views.log_target import candidates
+from api.views.logs import DEFAULT_GLOB, LogOptions, NoLog, asked_node, parse_log_options
+from pipeline.errors import RayHistoryError
+
+ONLY_SUBMISSIONS = "Can only get logs of submission type jobs"
+MESSAGE_CHARS = 20_000
+"""Characters of one WebSocket message, as in Ray."""
+SETTLED = 15.0
+"""Seconds after a job's end by which the last of its log is in the store."""
+
+
+async def _list(request: Request) -> Response:
+    query = dict(reversed(query_of(request)))
+    reader = await opened(request)
+    node_id = await reader.query(
+        lambda index: asked_node(query.get("node_id"), query.get("node_ip"), SessionLogIndex(index).node_of_ip)
+    )
+    try:
+        found = await _logs(request).list_files(reader.key, node_id, query.get("glob", DEFAULT_GLOB))
+    except NoLog as exc:
+        return PlainTextResponse(str(exc), 500)
+    return plain(enveloped({"result": found}))
+
+
+async def _file(request: Request) -> Response:
+    reader = await opened(request)
+    try:
+        asked = parse_log_options(query_of(request), request.path_params["media_type"])
+        places = await reader.query(lambda index: candidates(SessionLogIndex(index), asked))
+        pieces = _logs(request).stream(reader.key, places, asked, lambda: _ended(request, reader))
+        first = await anext(pieces, b"")
+    except NoLog as exc:
+        return PlainTextResponse(str(exc), 500)
+    name = asked.download_filename.encode("latin-1", "replace").decode("latin-1")
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(_joined(first, pieces), headers=headers, media_type="text/plain")
+
+
+async def _job_log(request: Request) -> Response:
+    """A submission's whole log as one JSON string, written while it is read."""
+    reader = await opened(request)
+    job_id = request.path_params["job_id"]
+    submission_id = await reader.query(lambda index: _submission(index, job_id))
+    texts = _texts(request, reader, submission_id, follow=False)
+    first = await anext(texts, "")
+    return StreamingResponse(_as_json(first, texts), media_type="application/json")
+
+
+async def _follow_job_log(socket: WebSocket) -> None:
+    """The same as it grows, in messages; closed at its end."""
+    await socket.accept()
+    try:
+        sessions: Sessions = socket.app.state.sessions
+        reader = await sessions.open(await sessions.resolve(*named(socket)))  # type: ignore[arg-type]
+        submission_id = await reader.query(lambda index: _submission(index, socket.path_params["job_id"]))
+        async for text in _texts(socket, reader, submission_id, follow=True):
+            for at in range(0, len(text), MESSAGE_CHARS):
+                await socket.send_text(text[at : at + MESSAGE_CHARS])
+    except WebSocketDisconnect:
+        return
+    except (TextAnswer, RayHistoryError, UnknownSession) as exc:
+        await socket.close(1011, str(exc)[:100])
+    else:
+        await socket.close()
+
+
+def _submission(index: SessionIndex, job_id: str) -> str:
+    """The submission that a job id or submission id means. Raises ``TextAnswer`` as Ray refuses it."""
+    row = job_rest(index, job_id)
+    if row is None:
+        raise TextAnswer(404, does_not_exist(job_id))
+    if row.get("type") != "SUBMISSION":
+        raise TextAnswer(400, ONLY_SUBMISSIONS)
+    return str(row["submission_id"])
+
+
+async def _texts(
+    connection: Request | WebSocket, reader: SessionReader, submission_id: str, *, follow: bool
+) -> AsyncIterator[str]:
+    """The text of a submission's log, line ends as Python reads them; nothing where there is no log."""
+    asked = LogOptions(submission_id=submission_id, lines=-1, follow=follow)
+    places = await reader.query(lambda index: candidates(SessionLogIndex(index), asked))
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
+    try:
+        async for piece in _logs(connection).stream(
+            reader.key, places, asked, lambda: _over(connection, reader, submission_id)
+        ):
+            if text := decoder.decode(piece):
+                yield text
+    except NoLog:
+        return
+    if rest := decoder.decode(b"", final=True):
+        yield rest
+
+
+async def _ended(connection: Request | WebSocket, reader: SessionReader) -> bool:
+    """Whether the session is over, as far as the store says now."""
+    sessions: Sessions = connection.app.state.sessions
+    metadata = (await sessions.open(reader.key)).metadata
+    return metadata is None or metadata.ended_ms is not None
+
+
+async def _over(connection: Request | WebSocket, reader: SessionReader, submission_id: str) -> bool:
+    """Whether nothing more will come of a submission's log."""
+    if await _ended(connection, reader):
+        return True
+    row = await reader.query(lambda index: job_rest(index, submission_id)) or {}
+    return row.get("status") in TERMINAL and time.time() - (row.get("end_time") or 0) / 1000 > SETTLED
+
+
+def _logs(connection: Request | WebSocket) -> LogStore:
+    logs: LogStore = connection.app.state.logs
+    return logs
+
+
+async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+async def _as_json(first: str, rest: AsyncIterator[str]) -> AsyncIterator[str]:
+    yield '{"logs": "' + json.dumps(first)[1:-1]
+    async for text in rest:
+        yield json.dumps(text)[1:-1]
+    yield '"}'
+
+
+ROUTES: list[BaseRoute] = [
+    Route("/api/v0/logs", _list),
+    Route("/api/v0/logs/{media_type}", _file),
+    Route("/api/jobs/{job_id}/logs", _job_log),
+    WebSocketRoute("/api/jobs/{job_id}/logs/tail", _follow_job_log),
+]
+"""``app.state.logs`` must be a ``LogStore``."""
