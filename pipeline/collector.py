@@ -46,6 +46,9 @@ from pipeline.store import ObjectStore
 from pipeline.tail import Place
 from pipeline.watch import watch
 
+SPOOL_FILE = 64 << 20
+SPOOL_FILES = 8
+
 log = structlog.get_logger()
 
 
@@ -66,7 +69,7 @@ async def run_collector(
     if config.node_id is not None and not node.valid(config.node_id):
         raise ConfigError(f"--node-id must be 56 hex digits, not {config.node_id[:80]!r}")
     stop = stop or anyio.Event()
-    spool = await anyio.to_thread.run_sync(partial(Spool, config.data_dir, limit_bytes=config.disk_limit))
+    spool = await anyio.to_thread.run_sync(_spool, config)
     patience = Patience(store)
 
     def make(session: str, where: list[Place], until: Until) -> Life:
@@ -88,6 +91,12 @@ async def run_collector(
             clean = await _finish(config, store, patience, posts, roster)
             tasks.cancel_scope.cancel()
     return clean
+
+
+def _spool(config: CollectorConfig) -> Spool:
+    """A full spool must have files that can be released: the one that is appended to never can."""
+    size = min(SPOOL_FILE, config.disk_limit // SPOOL_FILES)
+    return Spool(config.data_dir, limit_bytes=config.disk_limit, file_bytes=size)
 
 
 async def _finish(
