@@ -122,7 +122,7 @@ class LogFollower:
             return False
         due = self._tracker.due(now, final=final)
         more = await self._store_all(due if final else due[: self._allowed(now)], final)
-        if self._list_is_due(final):
+        if self._list_is_due(final and not more):
             await self._write_list()
         return more
 
