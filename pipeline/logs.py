@@ -43,6 +43,8 @@ LIST_RATE = 100_000
 """Bytes a second that writing the list may take, on average."""
 SIZES_AGE = 60.0
 """Seconds for which the list may be behind in what was stored: what a restart reads again from the chunks."""
+REWRITTEN = ("debug_state.txt", "debug_state_gcs.txt")
+"""What Ray writes anew every ten seconds: that nobody keeps each state is no news."""
 _PIECES = 4  # of one log before another has its turn
 _BURST = 10.0  # seconds of requests that may be saved up
 
@@ -158,7 +160,7 @@ class LogFollower:
 
     def _say_lost(self, lost: Lost) -> None:
         metrics.LOG_BYTES_LOST.inc(lost.end - lost.start)
-        say = self._log.debug if lost.name in self._cut else self._log.warning
+        say = self._log.debug if lost.name in self._cut or lost.name in REWRITTEN else self._log.warning
         say("log was cut before it was stored", file=lost.name, start=lost.start, end=lost.end)
         self._cut.add(lost.name)
 

@@ -3,9 +3,9 @@
     every ``interval`` ─▶ /api/version ─▶ of this session? ─▶ each endpoint in turn ─▶ mask ─▶ better? ─▶ put
                           no answer: wait                      one request at a time      unchanged: nothing
 
-Asking can change a cluster: the dashboard connects a driver of its own to answer some requests, and
-``/api/data/datasets`` starts an actor where Ray Data isn't used. So those for Ray Data and Ray Train are only
-made once the session shows that it uses them (``Uses``).
+Asking can change a cluster: to answer for Serve, Train and Data the dashboard connects a driver of its own (which
+takes a job id), and ``/api/data/datasets`` starts an actor where Ray Data isn't used. So these are only asked
+for once the session shows that it uses them (``Uses``).
 
 The dashboard may come late, be restarted, or belong to the session after this one; none of that ends this.
 """
@@ -46,8 +46,8 @@ ALWAYS = (
     "/api/v0/runtime_envs?detail=1&limit=10000",
     "/api/cluster_status",
     "/api/cluster_status?format=1",
-    "/api/serve/applications/",
 )
+SERVE = "/api/serve/applications/"
 TRAIN = "/api/train/v2/runs/v1"
 DATASETS = "/api/data/datasets/"
 
@@ -63,13 +63,14 @@ log = structlog.get_logger()
 
 
 class Uses:
-    """Whether a session uses Ray Data and Ray Train, as far as its records and its log folder show."""
+    """Whether a session uses Ray Data, Serve and Train, as far as its records and its log folder show."""
 
     _SIGNS: ClassVar = {
         "data": (b"datasets_stats_actor", b"EXPORT_DATASET_"),
+        "serve": (b"SERVE_CONTROLLER_ACTOR",),
         "train": (b"train_v2_state_actor", b"EXPORT_TRAIN_"),
     }
-    _FOLDERS: ClassVar = {"data": "ray-data", "train": "train"}
+    _FOLDERS: ClassVar = {"data": "ray-data", "serve": "serve", "train": "train"}
 
     def __init__(self) -> None:
         self.found: set[str] = set()
@@ -165,6 +166,8 @@ class Poller:
 
     def _urls(self) -> Iterator[str]:
         yield from ALWAYS
+        if "serve" in self.uses.found:
+            yield SERVE
         if "train" in self.uses.found:
             yield TRAIN
         yield from self._config.extra

@@ -17,7 +17,7 @@ from pipeline.config import PollConfig
 from pipeline.endpoints import Answer, BadAnswer, folder, place, same_request, unpack
 from pipeline.errors import ConfigError
 from pipeline.patience import Patience
-from pipeline.poll import ALWAYS, DATASETS, TRAIN, Poller, Uses, check_extra
+from pipeline.poll import ALWAYS, DATASETS, SERVE, TRAIN, Poller, Uses, check_extra
 from pipeline.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -191,8 +191,9 @@ async def test_a_poorer_answer_does_not_replace_what_an_earlier_collector_kept(
 async def test_an_empty_answer_that_stands_for_a_minute_is_the_truth(
     make: Make, store: PutsStore, dashboard: Dashboard, clock: Clock
 ) -> None:
-    url = "/api/serve/applications/"
+    url = SERVE
     poller = make()
+    poller.uses.see(b'{"name": "SERVE_CONTROLLER_ACTOR"}')
     await poller.round()
     dashboard.replies[url] = (200, {"applications": {}})
     await poller.round()
@@ -274,23 +275,24 @@ async def test_a_dashboard_that_does_not_say_its_session_is_asked(
     assert len(await body(store, "/api/jobs/")) == len(JOBS)
 
 
-async def test_asking_for_datasets_waits_for_a_sign_of_ray_data(
+async def test_what_changes_a_cluster_is_asked_for_only_where_it_is_used(
     make: Make, store: PutsStore, dashboard: Dashboard, tmp_path: Path
 ) -> None:
     dashboard.replies[f"{DATASETS}01000000"] = (200, {"datasets": [{"dataset": "d"}]})
     poller = make()
     await poller.round()
-    assert not [url for url in dashboard.asked if url.startswith((DATASETS, TRAIN))]
+    assert not [url for url in dashboard.asked if url.startswith((DATASETS, SERVE, TRAIN))]
 
     (tmp_path / KEY.session / "logs" / "ray-data").mkdir(parents=True)
     await poller.round()
 
-    assert [url for url in dashboard.asked if url.startswith(DATASETS)] == [
-        f"{DATASETS}01000000",
-        f"{DATASETS}02000000",
-    ]
-    assert TRAIN not in dashboard.asked
+    asked = [url for url in dashboard.asked if url.startswith((DATASETS, SERVE, TRAIN))]
+    assert asked == [f"{DATASETS}01000000", f"{DATASETS}02000000"]
     assert await body(store, f"{DATASETS}01000000") == {"datasets": [{"dataset": "d"}]}
+
+    poller.uses.see(b'"name":"SERVE_CONTROLLER_ACTOR" train_v2_state_actor')
+    await poller.round()
+    assert {SERVE, TRAIN} <= set(dashboard.asked)
 
 
 def test_records_show_which_libraries_are_used() -> None:
