@@ -59,14 +59,17 @@ class Roster:
 
     async def run(self, tasks: TaskGroup) -> None:
         """Keep following, until ``finish`` is called."""
-        while not self._stopping:
+        while True:
             sessions = await anyio.to_thread.run_sync(self._find)
+            unfinished = await self._unfinished(sessions.others)
+            if self._stopping:
+                return
             if sessions.current not in (None, self.current):
                 self._switch(str(sessions.current))
             if self.current is not None and self.current not in self._running:
                 tasks.start_soon(self._follow, self.current, self._begin(self.current, "told"), frozenset())
-            if set(self._running) <= {self.current}:
-                for name, before in (await self._unfinished(sessions.others))[:1]:
+            for name, before in unfinished[:1]:
+                if set(self._running) <= {self.current}:
                     tasks.start_soon(self._follow, name, self._begin(name, "read"), before)
             await self._wake.wait(self._rescan)
 
@@ -117,7 +120,7 @@ class Roster:
         return [(name, now) for name, now in zip(asleep, states, strict=True) if now != self._finished.get(name)]
 
     def _begin(self, name: str, until: Until) -> Life:
-        self._running[name] = life = self._make(name, self._places(name), "stopped" if self._stopping else until)
+        self._running[name] = life = self._make(name, self._places(name), until)
         return life
 
     async def _follow(self, name: str, life: Life, before: State) -> None:
