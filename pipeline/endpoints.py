@@ -24,6 +24,8 @@ FORMAT = 1
 HELD_FOR = 60.0
 """Seconds for which a poorer answer must stand before it replaces a better one."""
 
+_NAME_LIMIT = 250  # with its suffix, what a file system takes
+
 FAILED, REFUSED, EMPTY, PARTIAL, FULL = range(5)
 """What an answer is worth: an error of the server, a refusal, an empty list, one with parts missing, or all."""
 
@@ -62,7 +64,7 @@ def folder(key: SessionKey) -> str:
 
 def place(key: SessionKey, url: str) -> str:
     """Where the answer to ``url`` is kept."""
-    return f"{folder(key)}{encode_path([url.removeprefix('/')])}.json"
+    return f"{folder(key)}{encode_path([url.removeprefix('/')], _NAME_LIMIT)}.json"
 
 
 _encoder = msgspec.json.Encoder()

@@ -31,6 +31,7 @@ from msgspec import Struct
 
 from pipeline.errors import FormatError
 from pipeline.layout import SessionKey, part
+from pipeline.store import MAX_KEY
 
 FORMAT = 1
 FRAME_HEADER = 18
@@ -42,6 +43,7 @@ HEAD = 1024
 """Bytes at the beginning of a log by which it is known again."""
 
 _PATH_LIMIT = 700
+_CHUNK_NAME = 32  # characters of a chunk's name, and some to spare
 _PART_LIMIT = 255
 _DEPTH_LIMIT = 48
 _CHUNK = re.compile(r"(?:(\d{6})\.)?(\d{16})\.zst")
@@ -53,12 +55,15 @@ class BadLog(FormatError):
     """An object that isn't the chunk or the list that its place says it is."""
 
 
-def encode_path(parts: Iterable[str]) -> str:
-    """A file's path below the logs folder (its parts, as ``os`` gives them) as a part of a key. ``decode_path`` undoes it."""
+def encode_path(parts: Iterable[str], limit: int = _PATH_LIMIT) -> str:
+    """A file's path below the logs folder (its parts, as ``os`` gives them) as a part of a key. ``decode_path`` undoes it.
+
+    Of more than ``limit`` characters it is a hash, which nothing undoes.
+    """
     raw = [name.encode(errors="surrogateescape") for name in parts]
     names = [_encode_name(name) for name in raw]
     path = "/".join(names)
-    if len(path) > _PATH_LIMIT or len(names) > _DEPTH_LIMIT or any(len(name) > _PART_LIMIT for name in names):
+    if len(path) > limit or len(names) > _DEPTH_LIMIT or any(len(name) > _PART_LIMIT for name in names):
         return "%-" + blake2b(b"/".join(raw), digest_size=16).hexdigest()
     return path
 
@@ -87,6 +92,11 @@ class LogKeys(Struct, frozen=True):
     @property
     def prefix(self) -> str:
         return f"{self.session.root}logs/{part(self.node)}/"
+
+    @property
+    def path_limit(self) -> int:
+        """Characters that a path may have without its keys growing longer than a store takes."""
+        return min(_PATH_LIMIT, MAX_KEY - len(self.prefix) - _CHUNK_NAME)
 
     @property
     def list(self) -> str:

@@ -76,8 +76,8 @@ class LogFollower:
         self._config, self._store, self._patience = config, store, patience
         self._clock, self._now_ms = clock, now_ms
         self._redact: Callable[[bytes], bytes] = redact_block if redact else bytes
-        self._folder = LogFolder(ray_tmp, (key.session, "logs"))
         self._keys = LogKeys(key, node)
+        self._folder = LogFolder(ray_tmp, (key.session, "logs"), self._keys.path_limit)
         self._tracker: Tracker | None = None
         self._scan = Scan()
         self._scan_seconds = 0.0

@@ -48,6 +48,8 @@ class LogFolder(Struct, frozen=True):
 
     root: Path
     below: tuple[str, ...]
+    path_limit: int = 700
+    """Characters of the longest encoded path."""
 
     def __str__(self) -> str:
         return str(self.root.joinpath(*self.below))
@@ -58,7 +60,7 @@ class LogFolder(Struct, frozen=True):
         with folder(self.root, *self.below) as fd:
             if fd is None:
                 return None
-            _walk(fd, (), found, limit)
+            _Walk(found, limit, self.path_limit).folder(fd, ())
         return found
 
     def read(self, file: Found, *ranges: tuple[int, int]) -> list[bytes] | None:
@@ -86,43 +88,54 @@ class LogFolder(Struct, frozen=True):
         return RecordEntry(file.name, source_id(place, stem, first) if first and stem else "", file.size)
 
 
-def _walk(fd: int, above: tuple[str, ...], found: Scan, limit: int) -> None:
-    try:
-        with os.scandir(fd) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-    except OSError:
-        return
-    records = _RECORDS.get(above[0]) if len(above) == 1 else None
-    for entry in listed:
-        if len(found.files) + len(found.folders) + len(found.records) >= limit:
-            found.truncated = True
+class _Walk:
+    """One scan under way."""
+
+    def __init__(self, found: Scan, limit: int, path_limit: int) -> None:
+        self._found = found
+        self._limit = limit
+        self._path_limit = path_limit
+
+    def folder(self, fd: int, above: tuple[str, ...]) -> None:
+        try:
+            with os.scandir(fd) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            return
+        for entry in listed:
+            if len(self._found.files) + len(self._found.folders) + len(self._found.records) >= self._limit:
+                self._found.truncated = True
+                return
+            try:
+                info = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            parts = (*above, entry.name)
+            if stat.S_ISDIR(info.st_mode):
+                self._found.folders.append(encode_path(parts, self._path_limit))
+                if len(parts) < MAX_DEPTH:
+                    self._enter(fd, parts)
+            elif stat.S_ISREG(info.st_mode):
+                self._file(parts, info)
+
+    def _enter(self, fd: int, parts: tuple[str, ...]) -> None:
+        try:
+            deeper = os.open(parts[-1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+        except OSError:
             return
         try:
-            info = entry.stat(follow_symlinks=False)
-        except OSError:
-            continue
-        parts = (*above, entry.name)
-        if stat.S_ISDIR(info.st_mode):
-            found.folders.append(encode_path(parts))
-            if len(parts) < MAX_DEPTH:
-                _enter(fd, parts, found, limit)
-        elif stat.S_ISREG(info.st_mode):
-            file = Found(parts, encode_path(parts), info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
-            if records is not None and records.stem(entry.name) is not None:
-                found.records.append(file)
-            else:
-                found.files[file.name] = file
+            self.folder(deeper, parts)
+        finally:
+            os.close(deeper)
 
-
-def _enter(fd: int, parts: tuple[str, ...], found: Scan, limit: int) -> None:
-    try:
-        deeper = os.open(parts[-1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-    except OSError:
-        return
-    try:
-        _walk(deeper, parts, found, limit)
-    finally:
-        os.close(deeper)
+    def _file(self, parts: tuple[str, ...], info: os.stat_result) -> None:
+        name = encode_path(parts, self._path_limit)
+        file = Found(parts, name, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
+        records = _RECORDS.get(parts[0]) if len(parts) == 2 else None
+        if records is not None and records.stem(parts[1]) is not None:
+            self._found.records.append(file)
+        else:
+            self._found.files[name] = file
 
 
 def _pread(fd: int, start: int, end: int) -> bytes:

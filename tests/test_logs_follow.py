@@ -20,7 +20,9 @@ from support.loggers import (
 )
 
 from pipeline.errors import Unavailable
+from pipeline.layout import SessionKey
 from pipeline.logfiles import (
+    LogKeys,
     LogList,
     chunk_length,
     decode_path,
@@ -32,7 +34,7 @@ from pipeline.logfiles import (
 )
 from pipeline.logs import LogFollower
 from pipeline.source import EVENTS, source_id
-from pipeline.store import MemoryStore
+from pipeline.store import MemoryStore, check_key
 
 pytestmark = pytest.mark.anyio
 
@@ -570,3 +572,10 @@ def test_a_key_that_is_no_chunks_is_none(key: str) -> None:
 
 def test_an_empty_list_is_a_list() -> None:
     assert unpack_list(pack_list(LogList())) == LogList()
+
+
+def test_the_longest_path_of_the_longest_session_makes_a_key_that_a_store_takes() -> None:
+    keys = LogKeys(SessionKey("n" * 253, "c" * 253, "session_" + "9" * 200), "ab" * 28)
+    for length in range(1, 400):
+        path = encode_path(["d" * 100, "x" * length], keys.path_limit)
+        check_key(keys.chunk(path, 999_999, 10**15))

@@ -13,12 +13,13 @@ import pytest
 from aiohttp import web
 from support.loggers import KEY, Clock
 
+from api.polled import Polled
 from pipeline.config import PollConfig
-from pipeline.endpoints import Answer, BadAnswer, folder, place, same_request, unpack
+from pipeline.endpoints import Answer, BadAnswer, folder, pack, place, same_request, unpack
 from pipeline.errors import ConfigError
 from pipeline.patience import Patience
 from pipeline.poll import ALWAYS, DATASETS, SERVE, TRAIN, Poller, Uses, check_extra
-from pipeline.store import MemoryStore
+from pipeline.store import MemoryStore, check_key
 
 pytestmark = pytest.mark.anyio
 
@@ -406,6 +407,11 @@ async def test_further_paths_are_asked_for_as_they_were_named(
     assert await body(store, url) == {"a": 1}
 
 
+def test_a_path_of_any_length_has_a_place() -> None:
+    for length in range(1, 600):
+        check_key(place(KEY, "/" + "ü?" * length))
+
+
 @pytest.mark.parametrize("url", ["", "api/v0/nodes", "http://elsewhere/", "/a b", "/a\nb", "/ü", "/a#b"])
 def test_a_path_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
@@ -428,3 +434,53 @@ def test_the_order_of_a_query_makes_no_other_request() -> None:
     assert same_request("/a?x=1&y=2", "/a?y=2&x=1")
     assert not same_request("/a?x=1", "/a?x=2")
     assert not same_request("/a", "/b")
+
+
+class ReadsStore(PutsStore):
+    """Counts what is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gets: list[str] = []
+
+    async def get(self, key: str, *, start: int = 0, end: int | None = None) -> bytes:
+        self.gets.append(key)
+        return await super().get(key, start=start, end=end)
+
+
+async def test_the_server_finds_an_answer_by_its_request_and_reads_it_once(
+    dashboard: Dashboard, clock: Clock, tmp_path: Path
+) -> None:
+    store = ReadsStore()
+    poller = Poller(PollConfig(dashboard=dashboard.url), store, Patience(store), KEY, tmp_path, clock=clock)
+    await poller.round()
+    polled = Polled(store, KEY)
+    assert polled.answer("/timezone") is None
+    await polled.refresh()
+
+    assert polled.value("/timezone") == dashboard.replies["/timezone"][1]
+    assert polled.value("/api/jobs/")[0]["runtime_env"] == {"env_vars": {"TOKEN": "<redacted>"}}
+    found = polled.answer("/api/v0/placement_groups?limit=10000&detail=1")
+    assert found is not None
+    assert found.status == 404
+    assert polled.value(found.url) is None
+    assert polled.answer("/api/v0/placement_groups") is None
+
+    store.gets.clear()
+    dashboard.replies["/timezone"] = (200, {"value": "UTC"})
+    await poller.round()
+    await polled.refresh()
+    assert store.gets == [place(KEY, "/timezone")]
+    assert polled.value("/timezone") == {"value": "UTC"}
+    assert polled.nbytes > 0
+
+
+async def test_what_stands_in_an_answers_place_and_is_none_is_left_out(store: PutsStore) -> None:
+    await store.put(place(KEY, "/a"), b"no answer")
+    await store.put(place(KEY, "/b"), pack(Answer("/c", 200, "application/json", 1, "{}")))
+    await store.put(place(KEY, "/d"), pack(Answer("/d", 200, "application/json", 1, "[" * 100_000)))
+    polled = Polled(store, KEY)
+    await polled.refresh()
+
+    assert [polled.answer(url) for url in ("/a", "/b", "/c")] == [None, None, None]
+    assert polled.value("/d") is None
