@@ -15,7 +15,7 @@ Everything here is a pure function of its arguments. What it leaves to others: w
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -236,12 +236,16 @@ def envelope(total: int, num_after_truncation: int, num_filtered: int, result: A
 
 
 def list_response(
-    rows: Sequence[Row], schema: Schema, options: ListOptions, total: int | None = None
+    rows: Sequence[Row],
+    schema: Schema,
+    options: ListOptions,
+    total: int | None = None,
+    order: Callable[[Row], Any] | None = None,
 ) -> dict[str, Any]:
     """Answer a list request over ``rows`` (dicts by column name): filtered, sorted, limited, and only the asked columns.
 
     A column that a row lacks is shown as None and never matches a filter. ``total`` is for a caller that
-    knows of more rows than it gives.
+    knows of more rows than it gives, ``order`` for one whose rows aren't sorted by one column.
     """
     handed = [
         Filter(item.column, item.predicate, item.value)
@@ -250,7 +254,7 @@ def list_response(
     ]
     after_source = len(filter_rows(rows, schema, handed)) if handed else len(rows)
     filtered = filter_rows(rows, schema, options.filters)
-    filtered.sort(key=lambda row: row.get(schema.sort_by) or "")
+    filtered.sort(key=order or (lambda row: row.get(schema.sort_by) or ""))
     shown = schema.shown(options.detail)
     result = [project(row, shown) for row in filtered[: options.limit]]
     return envelope(len(rows) if total is None else total, after_source, len(filtered), result)

@@ -30,6 +30,8 @@ from api.completeness import Completeness, SourceSeen
 from api.groups import first_error
 from api.index.session_index import SessionIndex
 from api.metrics import SEGMENTS_BAD, SEGMENTS_READ
+from api.snapshot_reader import SnapshotReader
+from api.snapshots import NONE, Snapshots
 from pipeline.catalog import SessionMetadata, read_metadata
 from pipeline.decode import Decoded, decode_block
 from pipeline.errors import BadKey, BadSegment, NotFound, RayHistoryError, StoreError
@@ -41,6 +43,7 @@ PREFETCH = 4
 LISTS_AT_ONCE = 8
 SLICE = 1 << 20
 MAX_STRAYS = 1000
+VERSION = "/api/version"
 MAX_OBJECT = 256 << 20  # compressed; ours have a hundredth of it
 
 T = TypeVar("T")
@@ -91,6 +94,9 @@ class SessionReader:
         self.index = SessionIndex()
         self.completeness = Completeness()
         self.metadata: SessionMetadata | None = None
+        self.snapshots: Snapshots = NONE
+        self.last_ns = 0
+        """The newest time that any record tells of."""
         self.progress = Progress()
         self.on_applied: Callable[[Applied], None] | None = None
         """Told of each slice once, after it was applied: those of a source in order, without overlap."""
@@ -100,6 +106,7 @@ class SessionReader:
         self._turn = anyio.Lock()
         self._seqs: dict[str, int] = {}
         self._strays: set[str] = set()
+        self._answers = SnapshotReader(store, key)
 
     @property
     def started(self) -> bool:
@@ -108,8 +115,10 @@ class SessionReader:
 
     @property
     def ray_version(self) -> str | None:
-        """The Ray that the session ran on, where its collectors knew."""
-        return self.metadata.ray_version if self.metadata is not None else None
+        """The Ray that the session ran on, where its collectors or its dashboard said."""
+        told = self.snapshots.table(VERSION).get("ray_version")
+        known = self.metadata.ray_version if self.metadata is not None else None
+        return known or (told if isinstance(told, str) and told else None)
 
     async def query(self, question: Callable[[SessionIndex], T]) -> T:
         """Ask the index in a worker thread, while nothing else touches it."""
@@ -126,6 +135,7 @@ class SessionReader:
         if not nodes and self.metadata is None:
             gone = "is no longer" if self._seqs else "is not"
             raise UnknownSession(f"session {self.key} {gone} in {self._store.url}")
+        self.snapshots = await self._answers.refresh()
         found = await self._list_segments(nodes)
         self.progress = Progress(segments=len(found), bytes=sum(ahead.info.size for ahead in found))
         await self._read(iter(found), applied)
@@ -262,6 +272,7 @@ class SessionReader:
 
     def _saw_slice(self, seen: SourceSeen, start: int, end: int, decoded: Decoded) -> None:
         self.completeness.saw_bytes(seen, start, end, decoded.lines)
+        self.last_ns = max(self.last_ns, decoded.max_time_ns)
         for bad in decoded.rejected:
             self.completeness.saw_rejected(seen, bad.offset, bad.why, bad.detail)
         for kind, count in decoded.unknown.items():

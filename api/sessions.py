@@ -64,7 +64,7 @@ class Entry:
 
     def weigh(self) -> None:
         """Note the index's size. Only between two slices: while one is applied, its tables change in a thread."""
-        self.nbytes = OVERHEAD + self.reader.index.nbytes
+        self.nbytes = OVERHEAD + self.reader.index.nbytes + self.reader.snapshots.nbytes
 
 
 class Sessions:

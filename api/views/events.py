@@ -22,10 +22,10 @@ def job_events(index: SessionIndex, job_id: str) -> dict[str, Any]:
 
 
 def _events(index: SessionIndex, job_id: str) -> list[dict[str, Any]]:
-    return [_restored(event) for event in index.log_events.of_job(job_id)]
+    return [restored(event) for event in index.log_events.of_job(job_id)]
 
 
-def _restored(event: dict[str, Any]) -> dict[str, Any]:
+def restored(event: dict[str, Any]) -> dict[str, Any]:
     """Ray writes an event's line breaks as ``\\\\n``, to keep it on one line, and turns them back here."""
     message = event.get("message")
     if isinstance(message, str):

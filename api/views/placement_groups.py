@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from api.index.order import time_of
 from api.index.placement_groups import PlacementGroup
 from api.index.session_index import SessionIndex
-from api.query import ListOptions, Row
+from api.query import ListOptions, Row, list_response
 from api.schemas import PLACEMENT_GROUPS
-from api.views.listing import list_entities
 from pipeline.events import Bundle
 
 _SCHEDULING = {"SCHEDULING_REMOVED": "REMOVED"}
 
 
-def list_placement_groups(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
-    """``/api/v0/placement_groups``."""
-    groups = index.placement_groups.values()
-    return list_entities(groups, lambda group: group.placement_group_id, _row, PLACEMENT_GROUPS, options)
+def list_placement_groups(
+    index: SessionIndex, options: ListOptions, told: tuple[Sequence[Row], int] = ((), 0)
+) -> dict[str, Any]:
+    """``/api/v0/placement_groups``; ``told`` is what the dashboard told of them, and when (``told_groups.py``)."""
+    rows, time_ms = told
+    by_id = {row["placement_group_id"]: row for row in rows}
+    for group in index.placement_groups.values():
+        name = group.placement_group_id.hex()
+        by_id[name] = _newer(group, by_id.get(name), time_ms)
+    return list_response(list(by_id.values()), PLACEMENT_GROUPS, options)
+
+
+def _newer(group: PlacementGroup, told: Row | None, time_ms: int) -> Row:
+    """What the records say, unless the dashboard said something later; what was removed stays so."""
+    later = group.state == "REMOVED" or time_of(group.latest) // 1_000_000 >= time_ms
+    if told is None or (later and group.definition is not None):
+        return _row(group)
+    return told | {"state": group.state} if later else told
 
 
 def _row(group: PlacementGroup) -> Row:

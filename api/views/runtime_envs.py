@@ -1,0 +1,35 @@
+"""``/api/v0/runtime_envs``: what the agents of the nodes made, which only the dashboard asked them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.query import ListOptions, Row, list_response
+from api.schemas import RUNTIME_ENVS
+from api.snapshots import Snapshots
+
+URL = "/api/v0/runtime_envs?detail=1&limit=10000"
+_COLUMNS = RUNTIME_ENVS.shown(detail=True)
+
+
+def list_runtime_envs(snapshots: Snapshots, options: ListOptions) -> dict[str, Any]:
+    """Those of the last answer; none where the dashboard never answered."""
+    rows = [row for row in map(_row, snapshots.state_rows(URL)) if row is not None]
+    return list_response(rows, RUNTIME_ENVS, options, order=_newest_first)
+
+
+def _row(value: Row) -> Row | None:
+    """The row with Ray's columns, None where it isn't one."""
+    row = {name: value.get(name) for name in _COLUMNS}
+    fits = (
+        isinstance(row["runtime_env"], dict | str)
+        and isinstance(row["success"], bool)
+        and isinstance(row["node_id"], str)
+        and (row["creation_time_ms"] is None or isinstance(row["creation_time_ms"], int | float))
+    )
+    return row if fits else None
+
+
+def _newest_first(row: Row) -> float:
+    """Ray puts those first that were never made."""
+    return float("-inf") if row["creation_time_ms"] is None else -row["creation_time_ms"]
