@@ -8,7 +8,7 @@ the store holds already, whoever wrote it: the store is right, overlap changes n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
@@ -74,9 +74,15 @@ class Cursor(Struct):
 
 
 def declared(gaps: Iterable[Mapping[str, object]], span: Span, at: int) -> bool:
-    """Whether the bytes between ``at`` and the span were left out knowingly: a gap of the header says so."""
-    left_out = sorted((gap["start"], gap["end"]) for gap in gaps if gap.get("source") == span.source)
-    for start, end in left_out:
-        if isinstance(start, int) and isinstance(end, int) and start == at:
-            at = end
-    return at == span.start
+    """Whether every byte between ``at`` and the span was left out knowingly: the header's gaps cover them."""
+    for start, end in sorted(_intervals(gaps, span.source)):
+        if start <= at:
+            at = max(at, end)
+    return at >= span.start
+
+
+def _intervals(gaps: Iterable[Mapping[str, object]], source: str) -> Iterator[tuple[int, int]]:
+    for gap in gaps:
+        start, end = gap.get("start"), gap.get("end")
+        if gap.get("source") == source and isinstance(start, int) and isinstance(end, int):
+            yield start, end

@@ -64,3 +64,15 @@ LOG_BYTES_LOST = Counter("ray_history_log_bytes_lost_total", "bytes of log files
 
 # answers of the dashboard stored because they were new or other than before
 ANSWERS_KEPT = Counter("ray_history_answers_kept_total", "dashboard answers stored")
+
+# messages that were pushed, by word: hello | batch | sealed | alive | bye
+PUSHES = Counter("ray_history_pushes_total", "messages pushed", ["word"])
+
+# messages that were not taken; what they told of is in the store all the same
+PUSH_FAILURES = Counter("ray_history_push_failures_total", "messages not taken")
+
+# bytes that were not pushed, or not kept to be pushed again, because the push buffer was full
+PUSH_DROPPED = Counter("ray_history_push_dropped_bytes_total", "bytes dropped from the push buffer")
+
+# times the server asked for a segment to be closed
+PUSH_SEALS = Counter("ray_history_push_seals_total", "segments closed because the server asked")

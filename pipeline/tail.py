@@ -19,6 +19,7 @@ import contextlib
 import os
 import stat
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -132,7 +133,6 @@ class Tailer:
         self._now_ns = now_ns
         self._files: dict[Inode, _File] = {}
         self._generations: dict[str, int] = {}
-        self._turn = 0
         self._searching = False
         for source in positions:
             base, number = family(source)
@@ -144,21 +144,17 @@ class Tailer:
         with contextlib.ExitStack() as stack:
             folders = {place: stack.enter_context(folder(place.root, *place.below)) for place in self.places}
             items.extend(self._look(folders))
-            ready = [(inode, file) for inode, file in self._files.items() if self._unread(file)]
             self._searching = False
-            self._turn += 1
-            turn = self._turn % len(ready) if ready else 0
-            ready = ready[turn:] + ready[:turn]
+            ready = deque(inode for inode, file in self._files.items() if self._unread(file))
             while ready and budget > 0:
-                still = []
-                for inode, file in ready:
-                    item = self._read_one(folders[file.place], inode, file)
-                    if item is not None:
-                        items.append(item)
-                        budget -= item.end - item.start if isinstance(item, Lines) else 0
-                    if item is not None and self._unread(file):
-                        still.append((inode, file))
-                ready = still
+                inode = ready.popleft()
+                file = self._files[inode] = self._files.pop(inode)  # the last to have another turn
+                item = self._read_one(folders[file.place], inode, file)
+                if item is not None:
+                    items.append(item)
+                    budget -= item.end - item.start if isinstance(item, Lines) else 0
+                    if self._unread(file):
+                        ready.append(inode)
             return Round(items, more=bool(ready) or self._searching)
 
     def slice(self, source: str, start: int, end: int) -> bytes:
