@@ -1,6 +1,6 @@
 """The server as one ASGI application: routes, the state they share, and errors in Ray's shape.
 
-    /                                  the list of sessions
+    /, /compare, /ui/…                 our own pages, and /v1/… what they show
     /clusters, /enter_cluster/…        which sessions there are; entering one sets the cookies
     /sessions/{ns}/{name}/{session}/…  a session's answers by address
     /api/… /nodes /events …            the same, of the session that was entered
@@ -29,9 +29,10 @@ from api.answers import TextAnswer, refused
 from api.groups import first_error
 from api.health import StoreWatch
 from api.metrics import STORE_DOWN_ANSWERS
+from api.overviews import Overviews
 from api.query import BadQuery
 from api.reader import UnknownSession
-from api.routes import clusters, completeness, dashboard, state
+from api.routes import clusters, completeness, dashboard, overviews, pages, state
 from api.sessions import Sessions
 from pipeline.catalog import rebuild_catalog
 from pipeline.config import ServerConfig
@@ -65,14 +66,18 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.sessions = Sessions(store, config)
+    app.state.overviews = Overviews(app.state.sessions)
     app.state.watch = StoreWatch(store, lambda: _name_sessions(app))
     return app
 
 
 def _routes() -> list[BaseRoute]:
     of_a_session: list[BaseRoute] = [*state.ROUTES, *dashboard.ROUTES, *completeness.ROUTES]
-    below = Router([Route("/", clusters.session_home), *of_a_session], redirect_slashes=False)
+    own = [*pages.SESSION_ROUTES, *overviews.SESSION_ROUTES]
+    below = Router([Route("/", clusters.session_home), *own, *of_a_session], redirect_slashes=False)
     return [
+        *pages.ROUTES,
+        *overviews.ROUTES,
         *clusters.ROUTES,
         *health.ROUTES,
         Route(SESSION, clusters.add_slash),

@@ -63,7 +63,6 @@ async def test_clusters_can_be_narrowed_down() -> None:
 async def test_an_empty_store_has_an_empty_list() -> None:
     async with client(WrappedStore()) as http:
         assert (await http.get("/clusters")).json() == []
-        assert "No session" in (await http.get("/")).text
 
 
 @pytest.mark.parametrize(
@@ -153,16 +152,6 @@ async def test_the_redirect_leads_nowhere_else(name: str) -> None:
         answer = await http.get(f"/sessions/default/demo/{name}")
     assert answer.status_code == 404
     assert "location" not in answer.headers
-
-
-async def test_the_page_links_to_each_session() -> None:
-    async with client(await three_sessions()) as http:
-        page = await http.get("/")
-        assert page.headers["content-type"].startswith("text/html")
-        assert page.headers["content-security-policy"].startswith("default-src 'none'")
-        for key in (OLD, NEW, OWNED):
-            assert f"sessions/{key}/api/v0/tasks" in page.text
-            assert (await http.get(f"/sessions/{key}/")).status_code == 200
 
 
 async def test_the_catalog_comes_back_when_it_was_deleted() -> None:

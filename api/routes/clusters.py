@@ -1,7 +1,7 @@
-"""Which sessions there are, and entering one: ``/clusters``, ``/enter_cluster/…``, the list at ``/``.
+"""Which sessions there are, and entering one: ``/clusters``, ``/enter_cluster/…``, a session's own address.
 
 Field and cookie names are KubeRay's, so that its manifests and Ray's ``--proxy-server-url`` go on working.
-The page at ``/`` is plain HTML: it does what a list of links can do.
+The page at a session's address is plain HTML: it does what a list of links can do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from pipeline.layout import SessionKey
 
 KINDS = ("raycluster", "rayjob", "rayservice")
 COOKIE_AGE = 7 * 86400
-PAGE_LIMIT = 500
 
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em}"
@@ -136,32 +135,12 @@ async def add_slash(request: Request) -> Response:
     return RedirectResponse(f"{quote(session)}/" + (f"?{query}" if query else ""), 308)
 
 
-async def home(request: Request) -> Response:
-    """The sessions as a page of links."""
-    listed = await _listed(request)
-    if not listed:
-        return page("Ray sessions", f"<p>No session in {html.escape(request.app.state.sessions.store.url)} yet.</p>")
-    rows = "".join(_table_row(known) for known in listed[:PAGE_LIMIT])
-    older = len(listed) - PAGE_LIMIT
-    more = f"<p>and {older} older ones: see <a href=clusters>clusters</a></p>" if older > 0 else ""
-    return page("Ray sessions", f"<table><tr><th>cluster<th>session<th>began<th>status<th></tr>{rows}</table>{more}")
-
-
 async def session_home(request: Request) -> Response:
     """One session as a page of links to its answers."""
     reader = await opened(request)
     links = "".join(f'<li><a href="{html.escape(link)}">{html.escape(link)}</a>' for link in LINKS)
     warning = f"<p>{html.escape(reader.completeness.warning())}</p>"
     return page(str(reader.key), f"<p>{reader.completeness.records} records</p>{warning}<ul>{links}</ul>")
-
-
-def _table_row(known: SessionMetadata) -> str:
-    name, session = html.escape(f"{known.namespace}/{known.cluster}"), html.escape(known.session)
-    base = f"sessions/{quote(str(known.key))}/"
-    return (
-        f"<tr><td>{name}<td><a href='{base}'>{session}</a><td>{when(known.created_ms)}"
-        f"<td>{row(known)['status']}<td><a href='{base}api/v0/tasks'>tasks</a></tr>\n"
-    )
 
 
 def page(title: str, body: str) -> Response:
@@ -180,8 +159,6 @@ async def _listed(request: Request) -> list[SessionMetadata]:
 
 
 ROUTES = [
-    Route("/", home),
-    Route("/select_cluster", home),
     Route("/clusters", clusters),
     Route("/clusters/", clusters),
     Route("/enter_cluster/{first}/{second}/{third}", enter_session),

@@ -1,0 +1,299 @@
+// All sessions: a page of them from the server, kept up to date; those in sight are counted, a few at a time.
+import { $, ROOT, ago, ask, bytes, duration, h, number, poll, problem, ranked, byKind, sessionId, sessionPath, setUp, sortable, stamp, stateBar, statusMark, step, time, words } from "./page.js";
+
+const EVERY = 5000;
+const LIMIT = 50;
+const COUNTED_AT_ONCE = 3;
+const COLUMNS = [
+  [null, "", "pick"],
+  ["status", "Status", "col-status"],
+  ["name", "Cluster", "col-name"],
+  [null, "Session", "col-session"],
+  [null, "Owner", "col-owner"],
+  ["start", "Started", "col-start"],
+  ["length", "Length", "col-length right"],
+  ["failed", "Tasks", "col-tasks", "Sort by failed tasks"],
+  [null, "", "col-links"],
+];
+
+const asked = readAddress();
+const picked = new Map(); // session id -> session, for the comparison
+const counted = new Map(); // session id -> what its summary said, until a list knows better
+const tooLarge = new Map(); // session id -> bytes
+let shown = null;
+let rows = new Map(); // session id -> {text, element}
+
+function readAddress() {
+  const query = new URLSearchParams(location.search);
+  return {
+    search: query.get("search") ?? "",
+    namespace: query.get("namespace") ?? "",
+    status: query.get("status") ?? "",
+    sort: query.get("sort") || "-start",
+    offset: Math.max(0, Number.parseInt(query.get("offset") ?? "0", 10) || 0),
+  };
+}
+
+function writeAddress() {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(asked)) {
+    if (value && !(name === "sort" && value === "-start")) query.set(name, value);
+  }
+  const text = query.toString();
+  history.replaceState(null, "", text ? `?${text}` : location.pathname);
+}
+
+/** Ask for something else: from the first page on, unless it is another page. */
+function change(what, now = true) {
+  Object.assign(asked, { offset: 0 }, what);
+  writeAddress();
+  if (now) refresh();
+}
+
+// -- the list ---------------------------------------------------------------------------------
+
+let newest = 0;
+let last = "";
+
+async function load() {
+  const own = ++newest;
+  const query = new URLSearchParams({ ...asked, limit: LIMIT });
+  try {
+    const page = await ask(`v1/sessions?${query}`);
+    if (own !== newest) return;
+    problem(null);
+    const text = JSON.stringify(page);
+    if (text === last) return;
+    last = text;
+    shown = page;
+    show();
+  } catch (error) {
+    if (own === newest) problem(error);
+  }
+}
+
+function show() {
+  const { total, matched, offset, sessions } = shown;
+  showFilters();
+  const sort = { key: asked.sort.replace("-", ""), descending: asked.sort.startsWith("-") };
+  const head = $("#sessions thead");
+  const focused = head.contains(document.activeElement) ? document.activeElement.dataset.sort : null;
+  head.replaceChildren(sortable(COLUMNS, sort, (key) => change({ sort: turned(key, sort) })));
+  if (focused) $(`[data-sort="${focused}"]`, head)?.focus();
+  showRows(sessions);
+  const empty = $("#empty");
+  empty.hidden = sessions.length > 0;
+  $("#sessions").hidden = sessions.length === 0;
+  empty.textContent = total ? "No session matches." : "No session yet. A collector beside a Ray node makes the first one.";
+  $("#said").textContent = matched === total ? `${number(total)} sessions` : `${number(matched)} of ${number(total)} sessions`;
+  $("#range").textContent = sessions.length ? `${number(offset + 1)}–${number(offset + sessions.length)}` : "";
+  $("#previous").disabled = offset === 0;
+  $("#next").disabled = offset + sessions.length >= matched;
+  count();
+}
+
+function turned(key, sort) {
+  if (key === sort.key) return sort.descending ? key : `-${key}`;
+  return key === "name" || key === "status" ? key : `-${key}`;
+}
+
+/** Rows that say the same as before stay the elements they were, so that focus and selection stay too. */
+function showRows(sessions) {
+  const next = new Map();
+  for (const known of sessions) {
+    const id = sessionId(known);
+    const merged = withCounts(known);
+    const text = JSON.stringify([merged, tooLarge.get(id), picked.has(id)]);
+    const old = rows.get(id);
+    const element = old?.text === text ? old.element : row(merged, old || rows.size === 0 ? "" : "new");
+    next.set(id, { text, element });
+  }
+  const body = $("#sessions tbody");
+  const wanted = [...next.values()].map((item) => item.element);
+  const present = [...body.children];
+  if (wanted.length !== present.length || wanted.some((element, at) => element !== present[at])) {
+    const active = document.activeElement;
+    const focus = body.contains(active) ? [active.closest("tr").dataset.id, active.dataset.part] : null;
+    if (wanted.length === present.length && wanted.every((element, at) => element.dataset.id === present[at].dataset.id)) {
+      wanted.forEach((element, at) => element !== present[at] && present[at].replaceWith(element));
+    } else {
+      body.replaceChildren(...wanted);
+    }
+    if (focus) next.get(focus[0])?.element.querySelector(`[data-part="${focus[1]}"]`)?.focus({ preventScroll: true });
+  }
+  rows = next;
+}
+
+function withCounts(known) {
+  const own = counted.get(sessionId(known));
+  return own && (!known.summary || own.summary?.as_of_ms > known.summary.as_of_ms) ? { ...known, ...own } : known;
+}
+
+function row(known, style) {
+  const id = sessionId(known);
+  const failed = known.summary?.counts.tasks.FAILED ?? 0;
+  const pick = h("input", {
+    type: "checkbox", data: { part: "pick" }, "aria-label": `Compare ${known.name} ${known.session}`,
+    onchange: (event) => choose(known, event.target),
+  });
+  pick.checked = picked.has(id);
+  const at = new URL(sessionPath(known), ROOT).href;
+  return h(
+    "tr",
+    { class: [failed ? "failed" : "", style].join(" ").trim() || null, data: { id } },
+    h("td", { class: "pick" }, pick),
+    h("td", { class: "col-status" }, statusMark(known.status)),
+    h("td", { class: "col-name", title: `${known.namespace}/${known.name}` },
+      h("a", { href: `${at}overview`, data: { part: "open" }, "aria-label": `${known.name}, ${known.session}` }, h("span", { class: "quiet ns" }, `${known.namespace}/`), known.name)),
+    h("td", { class: "col-session mono quiet", title: known.session }, known.session.replace(/^session_/, "")),
+    h("td", { class: "col-owner", title: known.owner_name }, known.owner_kind ? h("span", { class: "quiet" }, `${known.owner_kind} `) : null, known.owner_name || (known.owner_kind ? "" : h("span", { class: "quiet" }, "–"))),
+    h("td", { class: "col-start" }, time(known.created_ms, { seconds: false })),
+    h("td", { class: "col-length", title: lastWord(known) }, duration(known.length_ms)),
+    h("td", { class: "col-tasks" }, tasks(known, id)),
+    h("td", { class: "col-links right" }, h("a", { href: at, data: { part: "dashboard" }, "aria-label": `Ray dashboard of ${known.name} ${known.session}` }, "dashboard")),
+  );
+}
+
+function lastWord(known) {
+  if (known.ended_ms) return `ended ${stamp(known.ended_ms)}`;
+  return known.heard_ms ? `last word ${stamp(known.heard_ms)}, ${ago(known.heard_ms)}` : null;
+}
+
+function tasks(known, id) {
+  if (!known.summary) {
+    const size = tooLarge.get(id);
+    if (size === undefined) return h("span", { class: "quiet", data: { part: "tasks" } }, "–");
+    if (size === -1) return h("span", { class: "quiet", title: "it could not be read" }, "unreadable");
+    return h("button", { type: "button", class: "plain quiet", data: { part: "tasks" }, title: `at least ${bytes(size)} to read`, onclick: () => countOne(known, true) }, "count");
+  }
+  const counts = known.summary.counts.tasks;
+  const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
+  if (!total) return h("span", { class: "quiet" }, "no tasks");
+  const sums = byKind(counts);
+  const whole = ranked(counts).map(([state, count]) => `${number(count)} ${words(state)}`).join(", ");
+  const rest = [["run", "running"], ["wait", "waiting"], ["done", "finished"], ["quiet", "other"]]
+    .filter(([kind]) => sums[kind])
+    .map(([kind, word]) => `${number(sums[kind])} ${word}`);
+  return h(
+    "div",
+    { class: "tasks", title: known.summary.complete ? whole : `${whole}; this session is incomplete` },
+    stateBar(counts),
+    sums.bad ? h("span", { class: "pill bad" }, `${number(sums.bad)} failed`) : null,
+    h("span", { class: "rest" }, rest.join(" · ")),
+    known.summary.complete ? null : h("span", { class: "pill wait" }, "incomplete"),
+  );
+}
+
+// -- counting what is in sight ----------------------------------------------------------------
+
+let counting = 0;
+const queue = [];
+
+/** Sessions of this page that nobody has counted, and live ones again. */
+function count() {
+  queue.length = 0;
+  for (const known of shown.sessions) {
+    const merged = withCounts(known);
+    const old = merged.summary && Date.now() - merged.summary.as_of_ms > EVERY;
+    if (!tooLarge.has(sessionId(known)) && (!merged.summary || (!merged.summary.final && old))) queue.push(known);
+  }
+  while (counting < COUNTED_AT_ONCE && queue.length) countNext();
+}
+
+async function countNext() {
+  const known = queue.shift();
+  if (!known) return;
+  counting += 1;
+  await countOne(known, false);
+  counting -= 1;
+  if (!document.hidden) countNext();
+}
+
+async function countOne(known, whole) {
+  const id = sessionId(known);
+  try {
+    const found = await ask(sessionPath(known, `v1/summary${whole ? "?load=1" : ""}`));
+    if (found.session.summary) counted.set(id, found.session);
+    if (found.too_large && !found.session.summary) tooLarge.set(id, found.too_large);
+    else tooLarge.delete(id);
+  } catch (error) {
+    tooLarge.set(id, -1);
+    if (whole) problem(error);
+  }
+  if (counted.size > 2000) counted.delete(counted.keys().next().value);
+  showRows(shown.sessions);
+}
+
+// -- filters and the comparison ---------------------------------------------------------------
+
+function showFilters() {
+  const select = $("#namespace");
+  const names = Object.entries(shown.namespaces);
+  const wanted = JSON.stringify(names);
+  if (select.dataset.shown !== wanted) {
+    select.dataset.shown = wanted;
+    select.replaceChildren(h("option", { value: "" }, "all namespaces"), ...names.map(([name, size]) => h("option", { value: name }, `${name} (${number(size)})`)));
+  }
+  select.value = asked.namespace;
+  const { live = 0, ended = 0, lost = 0, unknown = 0 } = shown.statuses;
+  const all = live + ended + lost + unknown;
+  for (const [value, size] of [["", all], ["live", live + unknown], ["ended", ended], ["lost", lost]]) {
+    const button = $(`[data-status="${value}"]`);
+    button.setAttribute("aria-pressed", String(asked.status === value));
+    $(".count", button).textContent = number(size);
+  }
+}
+
+function choose(known, box) {
+  const id = sessionId(known);
+  if (!box.checked) picked.delete(id);
+  else picked.set(id, known);
+  if (picked.size > 2) {
+    const [first] = picked.keys();
+    picked.delete(first);
+    const old = [...document.querySelectorAll("#sessions tr")].find((element) => element.dataset.id === first);
+    if (old) $("input", old).checked = false;
+  }
+  const button = $("#compare");
+  button.disabled = picked.size !== 2;
+  button.textContent = picked.size === 1 ? "Compare: one more" : "Compare";
+}
+
+function compare() {
+  const pair = [...picked.values()].sort((one, other) => (one.created_ms ?? 0) - (other.created_ms ?? 0));
+  const query = new URLSearchParams({ a: sessionId(pair[0]), b: sessionId(pair[1]) });
+  location.href = new URL(`compare?${query}`, ROOT).href;
+}
+
+$("#status").append(
+  ...[["", "all"], ["live", "live"], ["ended", "ended"], ["lost", "lost"]].map(([value, text]) =>
+    h("button", { type: "button", data: { status: value }, "aria-pressed": "false", onclick: () => change({ status: value }) }, text, h("span", { class: "count" })),
+  ),
+);
+let pause = 0;
+$("#search").value = asked.search;
+$("#search").addEventListener("input", (event) => {
+  clearTimeout(pause);
+  change({ search: event.target.value.trim() }, false);
+  pause = setTimeout(() => refresh(), 150);
+});
+$("#filters").addEventListener("submit", (event) => {
+  event.preventDefault();
+  $('[data-part="open"]')?.focus();
+});
+$("#namespace").addEventListener("change", (event) => change({ namespace: event.target.value }));
+$("#compare").addEventListener("click", compare);
+$("#previous").addEventListener("click", () => change({ offset: Math.max(0, asked.offset - LIMIT) }));
+$("#next").addEventListener("click", () => change({ offset: asked.offset + LIMIT }));
+
+setUp({
+  "/": ["search", () => $("#search").focus()],
+  j: ["next session", () => step('[data-part="open"]', 1)],
+  k: ["previous session", () => step('[data-part="open"]', -1)],
+  x: ["mark this session for the comparison", () => $('[data-part="pick"]', document.activeElement.closest("tr") ?? document)?.click()],
+  c: ["compare the two marked sessions", () => $("#compare").click()],
+  n: ["next page", () => $("#next").click()],
+  p: ["previous page", () => $("#previous").click()],
+});
+
+const refresh = poll(load, EVERY);

@@ -1,0 +1,233 @@
+// A session's events as they happen, from {session}/live (server-sent events). Whatever comes in is bounded here:
+// at most MAX_ROWS rows stand on the page and as many wait for it; what is pushed out is counted.
+import { $, ROOT, ask, h, kindOf, number, ownSession, sessionId, sessionPath, setUp, stamp, statusMark, step, words } from "./page.js";
+
+const KINDS = ["task", "actor", "node", "job", "worker", "log", "session"];
+const FIELDS = ["name", "state", "job", "node"];
+const STATES = ["RUNNING", "FINISHED", "FAILED", "PENDING_ARGS_AVAIL", "PENDING_NODE_ASSIGNMENT", "SUBMITTED_TO_WORKER", "ALIVE", "DEAD", "RESTARTING"];
+const MAX_ROWS = 2000;
+const RETRY_FIRST = 2000;
+const RETRY_MOST = 30000;
+
+const own = ownSession();
+const form = $("#filters");
+const list = $("#rows");
+const stream = $("#stream");
+const address = new URLSearchParams(location.search);
+const totals = { received: 0, dropped: 0 };
+let source = null;
+let retry = 0;
+let wait = RETRY_FIRST;
+let waiting = []; // events that are not on the page yet
+let drawing = false;
+let paused = false;
+let following = true;
+
+// -- the connection ---------------------------------------------------------------------------
+
+/** Only what was asked for goes to the server; `since` and `speed` of this page's address go with it, for a replay. */
+function query() {
+  const asked = new URLSearchParams();
+  const kinds = [...form.querySelectorAll("#kinds input:checked")].map((box) => box.value);
+  if (kinds.length < KINDS.length) asked.set("kind", kinds.join(","));
+  for (const name of FIELDS) {
+    const value = form.elements[name].value.trim();
+    if (value) asked.set(name, value);
+  }
+  for (const name of ["since", "speed"]) if (address.has(name)) asked.set(name, address.get(name));
+  return asked;
+}
+
+function connect() {
+  disconnect();
+  const asked = query();
+  if (asked.get("kind") === "") return say("closed", "No kind of event is chosen");
+  say("waiting", "Connecting …");
+  source = new EventSource(new URL(`${sessionPath(own, "live")}?${asked}`, ROOT));
+  source.addEventListener("open", () => {
+    wait = RETRY_FIRST;
+    say("open", "Connected");
+  });
+  source.addEventListener("error", () => {
+    if (source.readyState === EventSource.CONNECTING) return say("waiting", "Connection lost, trying again …");
+    // Closed by an answer that is no stream: the browser gives up, we don't.
+    const seconds = Math.round(wait / 1000);
+    retry = setTimeout(connect, wait);
+    wait = Math.min(wait * 2, RETRY_MOST);
+    say("waiting", `The server gave no stream, trying again in ${seconds} s`);
+    explain();
+  });
+  for (const kind of KINDS) source.addEventListener(kind, (event) => take(kind, event));
+  source.addEventListener("resync", () => add({ gap: "Events were missed here: the server no longer had them." }));
+}
+
+function disconnect() {
+  clearTimeout(retry);
+  source?.close();
+  source = null;
+}
+
+/** An event source doesn't tell why it was refused; the session itself does. */
+async function explain() {
+  try {
+    const { session } = await ask(sessionPath(own, "v1/summary"));
+    $("#which").replaceChildren(sessionId(session), " ", statusMark(session.status));
+  } catch (error) {
+    $("#link").textContent += `: ${error.message}`;
+  }
+}
+
+function say(state, text) {
+  const place = $("#link");
+  place.dataset.state = state;
+  place.textContent = text;
+  $("#again").hidden = state === "open";
+}
+
+// -- events to rows ---------------------------------------------------------------------------
+
+function take(kind, event) {
+  totals.received += 1;
+  let data;
+  try {
+    data = JSON.parse(event.data);
+  } catch {
+    data = { message: event.data };
+  }
+  if (data === null || typeof data !== "object") data = { message: String(data) };
+  if (kind === "session" && typeof data.status === "string") $("#which").replaceChildren(sessionId(own), " ", statusMark(data.status));
+  add({ kind, data, at: Date.now() });
+}
+
+function add(item) {
+  waiting.push(item);
+  if (waiting.length > MAX_ROWS) {
+    waiting.shift();
+    totals.dropped += 1;
+  }
+  if (!drawing) {
+    drawing = true;
+    requestAnimationFrame(draw);
+  }
+}
+
+function draw() {
+  drawing = false;
+  if (!paused) {
+    const fresh = waiting;
+    waiting = [];
+    const over = list.children.length + fresh.length - MAX_ROWS;
+    for (let gone = 0; gone < over; gone += 1) list.firstElementChild?.remove();
+    list.append(...fresh.map(row));
+    $("#empty").hidden = list.children.length > 0;
+    if (following) stream.scrollTop = stream.scrollHeight;
+  }
+  showCounts();
+}
+
+function showCounts() {
+  const parts = [`${number(totals.received)} events`, `${number(list.children.length)} on the page`];
+  if (paused && waiting.length) parts.push(`${number(waiting.length)} waiting`);
+  if (totals.dropped) parts.push(`${number(totals.dropped)} passed by unseen`);
+  $("#counts").textContent = parts.join(" · ");
+}
+
+function row(item) {
+  if (item.gap) return h("li", { class: "gap" }, item.gap);
+  const { kind, data } = item;
+  const state = data.state ?? data.status ?? data.severity ?? (data.is_alive === false ? "DEAD" : "");
+  const name = data.name || data.class_name || data.func_or_class_name || data.entrypoint || data.submission_id || data.node_ip || data.label || idOf(kind, data);
+  const told = data.error_message || data.message || data.state_message || data.exit_detail || data.error_type || "";
+  const where = [data.job_id && `job ${data.job_id}`, data.node_id && kind !== "node" && `node ${String(data.node_id).slice(0, 8)}`].filter(Boolean).join(" ");
+  const details = h("details", {
+    ontoggle: () => {
+      if (!details.open) return;
+      follow(false); // someone reads here
+      if (details.children.length === 1) details.append(h("pre", {}, JSON.stringify(data, null, 2)));
+    },
+  }, h("summary", { tabindex: "-1" },
+    h("span", { class: "quiet" }, clock(timeOf(item))),
+    h("span", {}, kind),
+    h("span", { class: kindOf(state) }, words(state)),
+    h("span", {}, String(name), data.attempt_number ? h("span", { class: "quiet" }, ` attempt ${data.attempt_number}`) : null, told ? h("span", { class: "quiet" }, ` ${String(told).split("\n", 1)[0].slice(0, 300)}`) : null),
+    h("span", { class: "quiet where" }, where)));
+  return h("li", { class: kind }, details);
+}
+
+const idOf = (kind, data) => String(data[`${kind}_id`] ?? "").slice(0, 16);
+const clock = (ms) => stamp(ms, { fraction: true }).slice(11);
+
+/** When it happened, where the event says; else when it came in. */
+function timeOf({ data, at }) {
+  const said = data.timestamp_ms ?? data.time_ms ?? data.events?.at?.(-1)?.created_ms ?? data.timestamp;
+  return typeof said === "number" && said > 1e12 && said < 1e14 ? said : at;
+}
+
+// -- controls ---------------------------------------------------------------------------------
+
+function pause(on) {
+  paused = on;
+  const button = $("#pause");
+  button.setAttribute("aria-pressed", String(on));
+  button.textContent = on ? "Go on" : "Pause";
+  draw();
+}
+
+function follow(on) {
+  following = on;
+  $("#follow").setAttribute("aria-pressed", String(on));
+  if (on) stream.scrollTop = stream.scrollHeight;
+}
+
+function clear() {
+  list.replaceChildren();
+  waiting = [];
+  $("#empty").hidden = false;
+  showCounts();
+}
+
+let settling = 0;
+function filtered() {
+  clearTimeout(settling);
+  settling = setTimeout(() => {
+    const asked = query();
+    history.replaceState(null, "", asked.size ? `?${asked}` : location.pathname);
+    clear();
+    connect();
+  }, 250);
+}
+
+const chosen = address.get("kind")?.split(",");
+$("#kinds").append(...KINDS.map((kind) => {
+  const box = h("input", { type: "checkbox", value: kind });
+  box.checked = !chosen || chosen.includes(kind);
+  return h("label", {}, box, kind);
+}));
+$("#states").append(...STATES.map((state) => h("option", { value: state })));
+for (const name of FIELDS) form.elements[name].value = address.get(name) ?? "";
+form.addEventListener("input", filtered);
+form.addEventListener("submit", (event) => event.preventDefault());
+$("#pause").addEventListener("click", () => pause(!paused));
+$("#follow").addEventListener("click", () => follow(!following));
+$("#clear").addEventListener("click", clear);
+$("#again").addEventListener("click", connect);
+stream.addEventListener("scroll", () => {
+  const atEnd = stream.scrollHeight - stream.scrollTop - stream.clientHeight < 40;
+  if (atEnd !== following) follow(atEnd);
+});
+addEventListener("pagehide", disconnect);
+addEventListener("pageshow", (event) => event.persisted && connect());
+
+setUp({
+  "/": ["filter by name", () => form.elements.name.focus()],
+  " ": ["pause, go on", () => pause(!paused)],
+  f: ["auto-scroll on, off", () => follow(!following)],
+  j: ["next event", () => step("#stream summary", 1)],
+  k: ["previous event", () => { follow(false); step("#stream summary", -1); }],
+  o: ["overview of this session", () => (location.href = new URL(sessionPath(own, "overview"), ROOT).href)],
+  u: ["back to all sessions", () => (location.href = ROOT.href)],
+});
+$("#which").textContent = sessionId(own);
+document.title = `Live tail · ${own.name}`;
+showCounts();
+connect();
