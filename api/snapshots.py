@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from pipeline.endpoints import Answer
+from pipeline.redact import show_masked
 
 MAX_ROWS = 100_000
 OK = 200
@@ -77,15 +78,18 @@ NONE = Snapshots()
 
 
 def decoded(answer: Answer) -> Any:
-    """An answer's JSON, None where it isn't."""
+    """An answer's JSON, secrets that the collector masked named as such; None where it isn't JSON."""
     try:
-        return _decode(answer.body)
-    except (msgspec.DecodeError, RecursionError):
-        pass
-    try:
-        return json.loads(answer.body)  # Ray's dashboard writes NaN and Infinity, which are no JSON
+        return show_masked(_json(answer.body))
     except (ValueError, RecursionError):
         return None
+
+
+def _json(text: str) -> Any:
+    try:
+        return _decode(text)
+    except msgspec.DecodeError:
+        return json.loads(text)  # Ray's dashboard writes NaN and Infinity, which are no JSON
 
 
 def rows(value: Any) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from support.loggers import KEY, Clock
 
-from api.polled import Polled
+from api.snapshot_reader import SnapshotReader
 from pipeline.config import PollConfig
 from pipeline.endpoints import Answer, BadAnswer, folder, pack, place, same_request, unpack
 from pipeline.errors import ConfigError
@@ -402,9 +402,10 @@ async def test_further_paths_are_asked_for_as_they_were_named(
     url = check_extra("/api/v0/nodes?filter_keys=state&filter_predicates=%3D&filter_values=DEAD")
     dashboard.replies[url] = (200, {"a": 1})
 
-    await make(extra=(url,)).round()
+    await make(extra=(url, url, "/timezone")).round()
 
     assert await body(store, url) == {"a": 1}
+    assert dashboard.asked.count("/timezone") == dashboard.asked.count(url) == 1
 
 
 def test_a_path_of_any_length_has_a_place() -> None:
@@ -454,9 +455,8 @@ async def test_the_server_finds_an_answer_by_its_request_and_reads_it_once(
     store = ReadsStore()
     poller = Poller(PollConfig(dashboard=dashboard.url), store, Patience(store), KEY, tmp_path, clock=clock)
     await poller.round()
-    polled = Polled(store, KEY)
-    assert polled.answer("/timezone") is None
-    await polled.refresh()
+    reader = SnapshotReader(store, KEY)
+    polled = await reader.refresh()
 
     assert polled.value("/timezone") == dashboard.replies["/timezone"][1]
     assert polled.value("/api/jobs/")[0]["runtime_env"] == {"env_vars": {"TOKEN": "<redacted>"}}
@@ -469,7 +469,7 @@ async def test_the_server_finds_an_answer_by_its_request_and_reads_it_once(
     store.gets.clear()
     dashboard.replies["/timezone"] = (200, {"value": "UTC"})
     await poller.round()
-    await polled.refresh()
+    polled = await reader.refresh()
     assert store.gets == [place(KEY, "/timezone")]
     assert polled.value("/timezone") == {"value": "UTC"}
     assert polled.nbytes > 0
@@ -479,8 +479,7 @@ async def test_what_stands_in_an_answers_place_and_is_none_is_left_out(store: Pu
     await store.put(place(KEY, "/a"), b"no answer")
     await store.put(place(KEY, "/b"), pack(Answer("/c", 200, "application/json", 1, "{}")))
     await store.put(place(KEY, "/d"), pack(Answer("/d", 200, "application/json", 1, "[" * 100_000)))
-    polled = Polled(store, KEY)
-    await polled.refresh()
+    polled = await SnapshotReader(store, KEY).refresh()
 
     assert [polled.answer(url) for url in ("/a", "/b", "/c")] == [None, None, None]
     assert polled.value("/d") is None
