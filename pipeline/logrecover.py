@@ -108,12 +108,17 @@ async def _catch_up(store: ObjectStore, patience: Patience, keys: LogKeys, entry
     key = keys.chunk(entry.path, entry.generation, last)
     try:
         data = await patience.insist(partial(fetch, store, key))
-        content = await to_thread.run_sync(unpack_chunk, data)
+        length, print_ = await to_thread.run_sync(_measured, data)
     except BadLog as exc:  # without a digest no file is taken for it: what there is begins a new log
         log.error("chunk of a log unreadable, the file is stored again", key=key, error=str(exc))
         entry.gone, entry.end, entry.digest = True, last + 1, ""
         return
-    entry.last, entry.end, entry.digest = last, last + len(content), digest(content)
+    entry.last, entry.end, entry.digest = last, last + length, print_
+
+
+def _measured(data: bytes) -> tuple[int, str]:
+    content = unpack_chunk(data)
+    return len(content), digest(content)
 
 
 async def fetch(store: ObjectStore, key: str) -> bytes:

@@ -65,6 +65,7 @@ class Piece(Struct, frozen=True):
     offset: int
     length: int
     content: bytes
+    digest: str
     tail: bytes
     head: bytes
 
@@ -142,7 +143,8 @@ class Tracker:
         if not data:
             return None
         head = (got[2] + data)[:HEAD] if offset < HEAD else b""
-        return Piece(offset, len(data), self._redact(data), (tail + data)[-TAIL:], head)
+        content = self._redact(data)
+        return Piece(offset, len(data), content, digest(content), (tail + data)[-TAIL:], head)
 
     def adopt(self, log: Log, offset: int, content: bytes) -> Piece | None:
         """The piece that somebody else stored already, if it is what this log's file has there."""
@@ -151,14 +153,13 @@ class Tracker:
         got = self._read(log.file, (offset, offset + len(content)), (0, HEAD))
         if got is None or content not in (got[0], redact_block(got[0])):
             return None
-        return Piece(
-            offset, len(content), content, got[0][-TAIL:], got[1][: offset + len(content)] if offset < HEAD else b""
-        )
+        head = got[1][: offset + len(content)] if offset < HEAD else b""
+        return Piece(offset, len(content), content, digest(content), got[0][-TAIL:], head)
 
     def stored(self, log: Log, piece: Piece, now: float) -> None:
         """A piece is in the store."""
         entry = log.entry
-        entry.last, entry.digest, entry.end = piece.offset, digest(piece.content), piece.offset + piece.length
+        entry.last, entry.digest, entry.end = piece.offset, piece.digest, piece.offset + piece.length
         if piece.head:
             entry.head, entry.head_length = digest(piece.head), len(piece.head)
         log.tail = piece.tail

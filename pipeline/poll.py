@@ -170,7 +170,7 @@ class Poller:
             yield SERVE
         if "train" in self.uses.found:
             yield TRAIN
-        yield from self._config.extra
+        yield from (url for url in dict.fromkeys(self._config.extra) if url not in (*ALWAYS, VERSION))
 
     def _of_jobs(self) -> Iterator[str]:
         if "data" in self.uses.found:
