@@ -36,6 +36,7 @@ from pipeline.ingest import ingest_app
 from pipeline.layout import SessionKey
 from pipeline.life import Life
 from pipeline.patience import Patience
+from pipeline.places import Place
 from pipeline.posts import Posts, listening
 from pipeline.quarantine import ship_quarantine
 from pipeline.roster import Roster
@@ -43,7 +44,6 @@ from pipeline.session import find, places
 from pipeline.ship import Announce, At, nothing
 from pipeline.spool import Spool
 from pipeline.store import ObjectStore
-from pipeline.tail import Place
 from pipeline.watch import watch
 
 SPOOL_FILE = 64 << 20

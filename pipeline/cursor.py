@@ -67,7 +67,7 @@ class Cursor(Struct):
         ends: dict[str, Position] = {}
         for span in header.sources:
             at = ends.get(span.source, self.sources.get(span.source, START)).end
-            if span.start != at and not declared(header.gaps, span, at):
+            if span.start < at or not declared(header.gaps, span, at):
                 raise HoleError(f"{span.source}: segment begins at {span.start}, the cursor stands at {at}")
             ends[span.source] = Position(span.end, span.tail)
         return ends

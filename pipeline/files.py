@@ -11,6 +11,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+Inode = tuple[int, int]
+"""Device and number."""
+
 
 @contextlib.contextmanager
 def folder(root: Path, *below: str) -> Iterator[int | None]:
@@ -47,3 +50,29 @@ def regular(name: str | Path, *, dir_fd: int | None = None) -> Iterator[int | No
     finally:
         if fd is not None:
             os.close(fd)
+
+
+@contextlib.contextmanager
+def same(name: str, inode: Inode, dir_fd: int | None) -> Iterator[int | None]:
+    """A descriptor of the file of that name if it still is that inode."""
+    if dir_fd is None:
+        yield None
+        return
+    with regular(name, dir_fd=dir_fd) as fd:
+        yield fd if fd is not None and inode_of(os.fstat(fd)) == inode else None
+
+
+def inode_of(is_: os.stat_result) -> Inode:
+    return is_.st_dev, is_.st_ino
+
+
+def size_of(fd: int) -> int:
+    return os.fstat(fd).st_size
+
+
+def pread(fd: int, size: int, offset: int) -> bytes:
+    """Up to ``size`` bytes; a disk error reads like the end of the file, and is tried again with the next scan."""
+    try:
+        return os.pread(fd, size, offset)
+    except OSError:
+        return b""

@@ -4,15 +4,15 @@
             ▲        ≤ 1 segment             ≤ 1 segment, put and committed before the next is taken
             └── stops while the builder is full and the segment before it is still being shipped
 
-Memory is two segments, their compressed form, and one read of ``ROUND`` bytes (or a line of
-``LINE_LIMIT``). Nothing else is kept: if this is stopped or killed at any moment, or if another
+Memory is two segments, their compressed form, and one read of ``intake.ROUND`` bytes (or a line
+of ``LINE_LIMIT``). Nothing else is kept: if this is stopped or killed at any moment, or if another
 collector turns out to have written, all begins again from what the store has.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
@@ -23,23 +23,20 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from pipeline import checkpoint, metrics, node
 from pipeline.about import ended, seen
-from pipeline.batch import Body, Chunk, Gap, SegmentBuilder
+from pipeline.batch import Body, Chunk, SegmentBuilder
 from pipeline.config import CollectorConfig
-from pipeline.cursor import Cursor
-from pipeline.decode import decode_block
+from pipeline.cursor import Cursor, Position
 from pipeline.errors import HoleError
+from pipeline.intake import Intake, Taken
 from pipeline.layout import SessionKey
 from pipeline.patience import Patience
+from pipeline.places import Place
 from pipeline.recover import load_checkpoint, recover
-from pipeline.redact import redact_block
 from pipeline.session import state
 from pipeline.ship import Announce, At, Shipper, nothing
-from pipeline.source import LINE_LIMIT, SPOOL
+from pipeline.source import SPOOL
 from pipeline.store import ObjectStore
-from pipeline.tail import Lines, Long, Place, Tailer
 from pipeline.watch import Wake
-
-ROUND = 4 << 20
 
 Until = Literal["told", "read", "stopped"]
 OnBatch = Callable[[SessionKey, str, list[Chunk]], Awaitable[None]]
@@ -90,7 +87,7 @@ class Follower:
         self._asked = False
         self._released: set[str] = set()
         self._shipper: Shipper | None = None
-        self._tailer = Tailer(places, {})
+        self._intake = self._begin_intake({})
         self._builder = SegmentBuilder(config.segment_bytes, config.segment_age)
         self._log = log.bind(session=key.session)
 
@@ -137,7 +134,7 @@ class Follower:
             announce=self._on_segment,
             at=self._at,
         )
-        self._tailer = Tailer(self.places, cursor.sources)
+        self._intake = self._begin_intake(cursor.sources)
         self._builder = SegmentBuilder(self._config.segment_bytes, self._config.segment_age)
         self._log.info("following", node=node_id, next_seq=cursor.seq + 1, sources=len(cursor.sources))
         send, receive = anyio.create_memory_object_stream[Body](0)
@@ -169,31 +166,32 @@ class Follower:
                 until, asked = self.until, self._asked
                 self._asked = False
                 writable = await self._writable()
-                found, lost, more = await anyio.to_thread.run_sync(self._round)
+                taken = await self._intake.take()
                 self._at("read")
-                await self._gather(found, lost, send)
-                metrics.BYTES_UNREAD.labels(self.key.session).set(self._tailer.unread())
-                if not more:
+                await self._gather(taken, send)
+                metrics.BYTES_UNREAD.labels(self.key.session).set(self._intake.tailer.unread())
+                if not taken.more:
                     await self._close_due(until, asked, send)
                     await self._release(shipper, writable)
                     if until == "stopped" or (until == "read" and self._builder.empty and self._committed(shipper)):
                         return
                     await self._wait()
 
-    async def _gather(self, found: list[Chunk | Long], lost: list[Gap], send: MemoryObjectSendStream[Body]) -> None:
-        chunks = [each if isinstance(each, Chunk) else await self._keep_aside(each) for each in found]
-        if chunks and self._on_batch is not None and self.node is not None:
-            await self._on_batch(self.key, self.node, chunks)
-        for gap in lost:
-            metrics.BYTES_LOST.labels(gap.why).inc(gap.end - gap.start)
-            self._log.error(
-                "bytes gone before they were read", source=gap.source, why=gap.why, bytes=gap.end - gap.start
-            )
+    async def _gather(self, taken: Taken, send: MemoryObjectSendStream[Body]) -> None:
+        if taken.chunks and self._on_batch is not None and self.node is not None:
+            await self._on_batch(self.key, self.node, taken.chunks)
+        for gap in taken.lost:
             self._builder.lost(gap, anyio.current_time())
-        for chunk in chunks:
+        for chunk in taken.chunks:
             self._builder.add(chunk, anyio.current_time())
             if self._builder.due(anyio.current_time()) == "full":
                 await send.send(self._builder.close("full"))
+
+    def _begin_intake(self, positions: Mapping[str, Position]) -> Intake:
+        return Intake(self.places, positions, self._keep, redact=self._config.redact)
+
+    async def _keep(self, name: str, data: bytes) -> None:
+        await self._patience.insist(partial(self._store.put, self.key.quarantine(self.node or "", name), data))
 
     async def _close_due(self, until: Until, asked: bool, send: MemoryObjectSendStream[Body]) -> None:
         reason = self._builder.due(anyio.current_time())
@@ -208,53 +206,22 @@ class Follower:
         if self._config.linger and self.until != "stopped":
             await anyio.sleep(self._config.linger)
 
-    def _round(self) -> tuple[list[Chunk | Long], list[Gap], bool]:
-        """Read and measure, in a thread: each line is decoded once here, and not kept."""
-        round_ = self._tailer.read(ROUND)
-        found: list[Chunk | Long] = []
-        lost = []
-        for item in round_.items:
-            match item:
-                case Lines():
-                    found.append(_measured(item, self._clean(item.data)))
-                case Long():
-                    found.append(item)
-                case Gap():
-                    lost.append(item)
-        return found, lost, round_.more
-
-    def _clean(self, data: bytes) -> bytes:
-        """What may leave this machine, as long as it was."""
-        return redact_block(data) if self._config.redact else data
-
-    async def _keep_aside(self, long: Long) -> Chunk:
-        """Store the bytes of a line that is too long, in pieces, before its place is passed."""
-        metrics.LINES_TOO_LONG.inc()
-        self._log.error("line too long, kept aside", source=long.source, start=long.start, bytes=long.end - long.start)
-        for number, start in enumerate(range(long.start, long.end, LINE_LIMIT)):
-            end = min(start + LINE_LIMIT, long.end)
-            data = self._clean(await anyio.to_thread.run_sync(self._tailer.slice, long.source, start, end))
-            name = f"too_long.{long.source.replace('/', '+')[:180]}.{long.start:016d}.{number:04d}".replace("..", ".")
-            await self._patience.insist(partial(self._store.put, self.key.quarantine(self.node or "", name), data))
-        gap = Gap(long.source, long.start, long.end, "too_long")
-        return Chunk(long.source, long.dialect, long.end, long.end, b"", long.tail, gap=gap)
-
     # what was shipped
 
     def _committed(self, shipper: Shipper) -> bool:
-        return all(shipper.cursor.end(source) == at.end for source, at in self._tailer.positions.items())
+        return all(shipper.cursor.end(source) == at.end for source, at in self._intake.tailer.positions.items())
 
     async def _writable(self) -> str | None:
         return await anyio.to_thread.run_sync(self._spool.active, self.key.session)
 
     async def _release(self, shipper: Shipper, writable: str | None) -> None:
         """Give back spool files that are all in the store. ``writable`` was asked for before they were read to the end."""
-        for source, position in list(self._tailer.positions.items()):
+        for source, position in list(self._intake.tailer.positions.items()):
             folder, _, filename = source.partition("/")
             committed = shipper.cursor.end(source) == position.end
             if folder != SPOOL.name or filename == writable or source in self._released or not committed:
                 continue
-            if self._tailer.drained(source):
+            if self._intake.tailer.drained(source):
                 await anyio.to_thread.run_sync(self._spool.release, self.key.session, filename)
                 self._released.add(source)
                 self._at("released")
@@ -279,7 +246,7 @@ class Follower:
         if self._shipper is None:
             return sum(size for _, size, _ in state(self.places))
         cursor = self._shipper.cursor
-        return sum(max(0, size - cursor.end(source)) for source, size in self._tailer.sizes().items())
+        return sum(max(0, size - cursor.end(source)) for source, size in self._intake.tailer.sizes().items())
 
     # who we are
 
@@ -311,27 +278,6 @@ class Follower:
             or node.from_session_folder(self._config.ray_tmp / self.key.session)
             or node.from_spool(spool)
         )
-
-
-def _measured(lines: Lines, data: bytes) -> Chunk:
-    decoded = decode_block(data, lines.dialect, lines.start)
-    metrics.LINES_READ.labels(lines.dialect).inc(decoded.lines)
-    metrics.BYTES_READ.labels(lines.dialect).inc(len(lines.data))
-    for rejected in decoded.rejected:
-        metrics.LINES_NOT_UNDERSTOOD.labels(rejected.why).inc()
-    if decoded.unknown:
-        metrics.LINES_NOT_UNDERSTOOD.labels("unknown_type").inc(sum(decoded.unknown.values()))
-    return Chunk(
-        source=lines.source,
-        dialect=lines.dialect,
-        start=lines.start,
-        end=lines.end,
-        data=data,
-        tail=lines.tail,
-        records=decoded.lines,
-        min_time_ns=decoded.min_time_ns,
-        max_time_ns=decoded.max_time_ns,
-    )
 
 
 def _names(folder: Path | None) -> set[str]:

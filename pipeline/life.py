@@ -13,10 +13,10 @@ from pipeline.follow import Follower, SpoolFiles, Until
 from pipeline.layout import SessionKey
 from pipeline.logs import LogFollower
 from pipeline.patience import Patience
+from pipeline.places import Place
 from pipeline.poll import Poller, Uses
 from pipeline.ship import Announce, At, nothing
 from pipeline.store import ObjectStore
-from pipeline.tail import Place
 
 
 class Life:

@@ -16,8 +16,8 @@ from anyio.abc import TaskGroup
 
 from pipeline.follow import Until
 from pipeline.life import Life
+from pipeline.places import Place
 from pipeline.session import Sessions, State, newest_ms, state
-from pipeline.tail import Place
 from pipeline.watch import Wake
 
 log = structlog.get_logger()

@@ -18,8 +18,8 @@ from msgspec import Struct
 from pipeline.errors import BadKey
 from pipeline.files import folder
 from pipeline.layout import part
+from pipeline.places import Place
 from pipeline.source import EVENTS, EXPORT_EVENTS, SPOOL
-from pipeline.tail import Place
 
 LATEST = "session_latest"
 

@@ -16,24 +16,21 @@ a new ``Tailer`` from the committed cursor.
 from __future__ import annotations
 
 import contextlib
-import os
-import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 from msgspec import Struct
 
 from pipeline.batch import Gap
 from pipeline.cursor import START, Position
-from pipeline.files import folder, regular
+from pipeline.files import Inode, folder, pread, same, size_of
+from pipeline.places import Entry, Place, entries
 from pipeline.segment import Dialect
 from pipeline.source import (
     FIRST,
     LINE_LIMIT,
     TAIL,
-    Folder,
     begins,
     family,
     first_line,
@@ -47,26 +44,6 @@ SEARCH = 64 << 20
 MAX_FILES = 20_000
 _COMPARE = 4096
 _SETTLED_NS = 2_000_000_000  # a file changed more recently than this may change again without a new mtime
-
-
-class Place(Struct, frozen=True):
-    """A folder on this machine: ``root/below…``; only ``root`` may be a link.
-
-    ``readable`` says how much of a file may be read, where that is less than there is (None: nothing).
-    """
-
-    folder: Folder
-    root: Path
-    below: tuple[str, ...]
-    readable: Callable[[str], int | None] | None = None
-
-    @property
-    def path(self) -> Path:
-        return self.root.joinpath(*self.below)
-
-    def limit(self, name: str, size: int) -> int:
-        """How much of a file of ``size`` bytes may be read."""
-        return size if self.readable is None else min(size, self.readable(name) or 0)
 
 
 class Lines(Struct, frozen=True):
@@ -112,16 +89,6 @@ class _File(Struct):
     searched: int = 0
 
 
-class _Entry(Struct, frozen=True):
-    name: str
-    stem: str
-    size: int
-    mtime_ns: int
-
-
-Inode = tuple[int, int]
-
-
 class Tailer:
     """All sources of one session. ``positions`` is where reading begins; not safe for two threads at once."""
 
@@ -161,8 +128,8 @@ class Tailer:
         """Bytes of a source's file as it lies there now; fewer, or none, where it is gone."""
         for inode, file in self._files.items():
             if file.source == source:
-                with folder(file.place.root, *file.place.below) as dir_fd, _open(dir_fd, file.name, inode) as fd:
-                    return b"" if fd is None else _pread(fd, end - start, start)
+                with folder(file.place.root, *file.place.below) as dir_fd, same(file.name, inode, dir_fd) as fd:
+                    return b"" if fd is None else pread(fd, end - start, start)
         return b""
 
     def drained(self, source: str) -> bool:
@@ -181,10 +148,10 @@ class Tailer:
 
     def _look(self, folders: Mapping[Place, int | None]) -> Iterator[Gap]:
         for place, dir_fd in folders.items():
-            entries = {} if dir_fd is None else _entries(place, dir_fd)
+            there = {} if dir_fd is None else entries(place, dir_fd)
             lost: dict[str, Gap] = {}
             for inode, file in [(inode, file) for inode, file in self._files.items() if file.place == place]:
-                entry = entries.get(inode)
+                entry = there.get(inode)
                 if entry is not None and self._still(dir_fd, inode, file, entry):
                     file.name, file.size, file.mtime_ns = entry.name, entry.size, entry.mtime_ns
                     continue
@@ -192,14 +159,14 @@ class Tailer:
                 if self._unread(file):
                     why = "deleted" if entry is None else "truncated"
                     lost[file.source] = Gap(file.source, self.positions[file.source].end, file.size, why)
-            found = [(inode, entry) for inode, entry in entries.items() if inode not in self._files]
+            found = [(inode, entry) for inode, entry in there.items() if inode not in self._files]
             for inode, entry in sorted(found, key=lambda each: (-each[1].size, each[1].name)):
                 if dir_fd is not None and len(self._files) < MAX_FILES:
                     source = self._recognise(place, dir_fd, inode, entry)
                     lost.pop(source or "", None)
             yield from lost.values()
 
-    def _still(self, dir_fd: int | None, inode: Inode, file: _File, entry: _Entry) -> bool:
+    def _still(self, dir_fd: int | None, inode: Inode, file: _File, entry: Entry) -> bool:
         """Whether the file is what it was: the same name, and the same bytes up to where it was read."""
         if entry.stem != file.stem:
             return False
@@ -209,22 +176,22 @@ class Tailer:
         if unchanged and file.checked_ns - file.mtime_ns > _SETTLED_NS:
             return True
         file.checked_ns = self._now_ns()
-        with _open(dir_fd, file.name if entry.name == file.name else entry.name, inode) as fd:
-            return fd is not None and begins(file.source, _pread(fd, file.first, 0)) and self._matches(fd, file.source)
+        with same(entry.name, inode, dir_fd) as fd:
+            return fd is not None and begins(file.source, pread(fd, file.first, 0)) and self._matches(fd, file.source)
 
     def _matches(self, fd: int, source: str) -> bool:
         position = self.positions[source]
         before = _before(fd, position.end)
         return len(before) == min(TAIL, position.end) and tail_checksum(before) == position.tail
 
-    def _recognise(self, place: Place, dir_fd: int, inode: Inode, entry: _Entry) -> str | None:
+    def _recognise(self, place: Place, dir_fd: int, inode: Inode, entry: Entry) -> str | None:
         """Find or make the source that a file is; None while that can't be told."""
         if not place.folder.by_content:
             source = f"{place.folder.name}/{entry.name}"
             self.positions.setdefault(source, START)
             return self._bind(source, place, inode, entry, 0)
-        with _open(dir_fd, entry.name, inode) as fd:
-            first = None if fd is None else first_line(_pread(fd, FIRST, 0))
+        with same(entry.name, inode, dir_fd) as fd:
+            first = None if fd is None else first_line(pread(fd, FIRST, 0))
             if fd is None or first is None:
                 return None
             base = source_id(place.folder, entry.stem, first)
@@ -236,7 +203,7 @@ class Tailer:
             for source in family_:
                 if source in holders and _same_beginning(dir_fd, fd, *holders[source]):
                     other, holder = holders[source]
-                    if _size(fd) <= holder.size or not self._matches(fd, source):
+                    if size_of(fd) <= holder.size or not self._matches(fd, source):
                         return None
                     del self._files[other]
                     return self._bind(source, place, inode, entry, len(first))
@@ -245,7 +212,7 @@ class Tailer:
         self.positions[source] = START
         return self._bind(source, place, inode, entry, len(first))
 
-    def _bind(self, source: str, place: Place, inode: Inode, entry: _Entry, first: int) -> str:
+    def _bind(self, source: str, place: Place, inode: Inode, entry: Entry, first: int) -> str:
         file = _File(source, place, entry.name, entry.stem, first, entry.size, entry.mtime_ns, self._now_ns())
         self._files[inode] = file
         return source
@@ -256,10 +223,10 @@ class Tailer:
         return file.size > max(self.positions[file.source].end, file.drained)
 
     def _read_one(self, dir_fd: int | None, inode: Inode, file: _File) -> Lines | Long | None:
-        with _open(dir_fd, file.name, inode) as fd:
+        with same(file.name, inode, dir_fd) as fd:
             if fd is None:
                 return None
-            file.size = max(file.size, file.place.limit(file.name, _size(fd)))
+            file.size = max(file.size, file.place.limit(file.name, size_of(fd)))
             position = self.positions[file.source]
             block = self._block(fd, file, position, CHUNK)
             if b"\n" not in block and len(block) >= CHUNK:
@@ -278,20 +245,20 @@ class Tailer:
     def _block(self, fd: int, file: _File, position: Position, size: int) -> bytes:
         """Bytes after the position, read together with those before it, which must be the ones that were read."""
         back = min(TAIL, position.end)
-        block = _pread(fd, back + min(size, file.size - position.end), position.end - back)
+        block = pread(fd, back + min(size, file.size - position.end), position.end - back)
         if not file.place.folder.by_content:
             return block[back:]
         if position.end:
             good = tail_checksum(block[:back]) == position.tail
         else:
-            good = begins(file.source, _pread(fd, file.first, 0))
+            good = begins(file.source, pread(fd, file.first, 0))
         return block[back:] if good else b""
 
     def _long(self, fd: int, file: _File, position: Position) -> Long | None:
         """Find the end of a line that is too long, without holding it."""
         at = max(position.end + LINE_LIMIT, file.searched)
         limit = at + SEARCH
-        while at < limit and (block := _pread(fd, CHUNK, at)):
+        while at < limit and (block := pread(fd, CHUNK, at)):
             newline = block.find(b"\n")
             if newline >= 0:
                 end = at + newline + 1
@@ -307,59 +274,17 @@ class Tailer:
         return None
 
 
-def _entries(place: Place, dir_fd: int) -> dict[Inode, _Entry]:
-    """The followed files of a folder; links, pipes and other names are none."""
-    found: dict[Inode, _Entry] = {}
-    with contextlib.suppress(OSError), os.scandir(dir_fd) as entries:
-        for entry in entries:
-            stem = place.folder.stem(entry.name)
-            if stem is None:
-                continue
-            with contextlib.suppress(OSError):
-                is_ = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(is_.st_mode):
-                    size = place.limit(entry.name, is_.st_size)
-                    found[is_.st_dev, is_.st_ino] = _Entry(entry.name, stem, size, is_.st_mtime_ns)
-    return found
-
-
 def _same_beginning(dir_fd: int, fd: int, inode: Inode, holder: _File) -> bool:
     """Whether one file is, as far as both go, the same as the other."""
-    with _open(dir_fd, holder.name, inode) as other:
+    with same(holder.name, inode, dir_fd) as other:
         if other is None:
             return False
-        both = min(_size(fd), _size(other))
+        both = min(size_of(fd), size_of(other))
         start = max(0, both - _COMPARE)
-        return _pread(fd, both - start, start) == _pread(other, both - start, start)
-
-
-@contextlib.contextmanager
-def _open(dir_fd: int | None, name: str, inode: Inode) -> Iterator[int | None]:
-    """The file of that name if it still is that inode."""
-    if dir_fd is None:
-        yield None
-        return
-    with regular(name, dir_fd=dir_fd) as fd:
-        if fd is not None:
-            is_ = os.fstat(fd)
-            yield fd if (is_.st_dev, is_.st_ino) == inode else None
-        else:
-            yield None
+        return pread(fd, both - start, start) == pread(other, both - start, start)
 
 
 def _before(fd: int, offset: int) -> bytes:
     """The bytes before an offset that its checksum covers."""
     back = min(TAIL, offset)
-    return _pread(fd, back, offset - back)
-
-
-def _size(fd: int) -> int:
-    return os.fstat(fd).st_size
-
-
-def _pread(fd: int, size: int, offset: int) -> bytes:
-    """Up to ``size`` bytes; a disk error reads like the end of the file, and is tried again with the next scan."""
-    try:
-        return os.pread(fd, size, offset)
-    except OSError:
-        return b""
+    return pread(fd, back, offset - back)

@@ -267,7 +267,7 @@ async def test_a_bad_posted_record_ends_up_in_the_store_s_quarantine(tmp_path: P
 async def test_a_line_over_the_limit_is_kept_aside_whole_and_its_neighbours_flow(
     tmp_path: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("pipeline.tail", "pipeline.follow"):
+    for module in ("pipeline.tail", "pipeline.intake"):
         monkeypatch.setattr(f"{module}.LINE_LIMIT", 3 << 20)
     long = line(2, size=7 << 20)
     config = settings(tmp_path)
@@ -303,7 +303,7 @@ async def test_secrets_are_masked_before_they_leave_and_only_if_that_is_on(tmp_p
 async def test_bytes_gone_before_they_were_read_are_said_in_the_next_header(
     tmp_path: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.follow.ROUND", 1)
+    monkeypatch.setattr("pipeline.intake.ROUND", 1)
     monkeypatch.setattr("pipeline.tail.CHUNK", 70_000)
     config = settings(tmp_path, segment_bytes=1)
     ray = RayFolder(config.ray_tmp)

@@ -20,9 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pipeline.batch import Gap
 from pipeline.cursor import Cursor
+from pipeline.places import Place
 from pipeline.segment import Header, Span
 from pipeline.source import EXPORT_EVENTS
-from pipeline.tail import Lines, Long, Place, Tailer
+from pipeline.tail import Lines, Long, Tailer
 
 HEAD = b'{"file": "begins"}\n'
 LINE_LIMIT = 200

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.cursor import Position
+from pipeline.places import Place
 from pipeline.source import EVENTS, EXPORT_EVENTS, FIRST, SPOOL, TAIL, family, fingerprint, first_line, tail_checksum
-from pipeline.tail import Lines, Place, Tailer
+from pipeline.tail import Lines, Tailer
 
 ROUND = 1 << 20
 
@@ -269,7 +270,7 @@ def test_a_file_that_lies_still_is_not_opened_again(folder: Path, monkeypatch: p
     now = (folder / "event_A.log").stat().st_mtime_ns
     tail = tailer(folder, now_ns=lambda: now + 3_000_000_000)
     read(tail)
-    monkeypatch.setattr("pipeline.tail.regular", None)  # opening anything fails from here on
+    monkeypatch.setattr("pipeline.files.regular", None)  # opening anything fails from here on
     assert read(tail) == {}
 
 
