@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from hashlib import blake2b
 from typing import TypeVar
 
 import anyio
@@ -119,6 +120,14 @@ class SessionReader:
         told = self.snapshots.table(VERSION).get("ray_version")
         known = self.metadata.ray_version if self.metadata is not None else None
         return known or (told if isinstance(told, str) and told else None)
+
+    @property
+    def state_tag(self) -> str:
+        """Changes whenever what was read of the session did; the same for all who have read the same."""
+        seen = self.completeness
+        parts = [str(self.key), self.snapshots.etag, seen.records, seen.rejected_count, seen.bad_segment_count]
+        parts += sorted(self._seqs.items())
+        return blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
     async def query(self, question: Callable[[SessionIndex], T]) -> T:
         """Ask the index in a worker thread, while nothing else touches it."""

@@ -21,7 +21,9 @@ from api.groups import first_error
 from api.index.session_index import SessionIndex
 from api.query import BadQuery
 from api.reader import SessionReader
+from api.routes.freshness import cache_headers, not_modified, over_ms
 from api.sessions import Sessions
+from api.snapshots import Snapshots
 from pipeline.layout import SessionKey
 
 NAMESPACE_COOKIE, CLUSTER_COOKIE, SESSION_COOKIE = "cluster_namespace", "cluster_name", "session_name"
@@ -44,14 +46,24 @@ T = TypeVar("T")
 
 
 class Asked(Struct, frozen=True):
-    """What a view may need to know beside the index. ``query`` in order, as ``parse_list_options`` reads it."""
+    """What a view may need to know beside the index. ``query`` in order, as ``parse_list_options`` reads it.
+
+    ``over_ms``: the last that was heard of a session that is over; 0 of one that lives.
+    """
 
     key: SessionKey
     ray_version: str | None
+    snapshots: Snapshots
     query: list[tuple[str, str]]
     path: dict[str, str]
     warning: str
     browser: bool
+    over_ms: int
+
+    @property
+    def close_ms(self) -> int:
+        """The end to show of what has none, 0 where none is to be shown (see ``views/closing.py``)."""
+        return self.over_ms if self.browser else 0
 
     def first(self, name: str) -> str | None:
         """The first value of a query parameter, as Ray takes it."""
@@ -124,18 +136,25 @@ def from_browser(request: Request) -> bool:
 
 
 async def put_question(request: Request, question: Question, headers: dict[str, str] | None = None) -> Response:
-    """Ask the request's session, in a worker thread that also writes the JSON."""
+    """Ask the request's session, in a worker thread that also writes the JSON; not at all where the client has the answer."""
     query = query_of(request)
     reader = await opened(request)
+    over, browser = over_ms(request, reader), from_browser(request)
+    caching = cache_headers(request, reader, over, browser)
+    if (same := not_modified(request, caching)) is not None:
+        return same
     asked = Asked(
         key=reader.key,
         ray_version=reader.ray_version,
+        snapshots=reader.snapshots,
         query=query,
         path=dict(request.path_params),
         warning=reader.completeness.warning(),
-        browser=from_browser(request),
+        browser=browser,
+        over_ms=over,
     )
-    return json_bytes(await reader.query(lambda index: encode(question(index, asked))), headers=headers)
+    body = await reader.query(lambda index: encode(question(index, asked)))
+    return json_bytes(body, headers=caching | (headers or {}))
 
 
 def answering(question: Question) -> Callable[[Request], Awaitable[Response]]:
