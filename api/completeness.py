@@ -19,12 +19,13 @@ KEPT = 100
 
 
 class SourceSeen(Struct):
-    """One source as far as the store holds it: ``[0, end)`` less the holes."""
+    """One source as far as it is known: ``[0, end)`` less the holes. ``sealed``: how much of that segments are known to hold."""
 
     node: str
     source: str
     dialect: str
     end: int = 0
+    sealed: int = 0
     records: int = 0
     holes: list[tuple[int, int]] = field(default_factory=list)
     missing_bytes: int = 0
@@ -58,6 +59,8 @@ class Completeness(Struct):
     bad_segments: list[BadObject] = field(default_factory=list)
     bad_segment_count: int = 0
     repeated_bytes: int = 0
+    seals: int = 0
+    """How many segments were read, bad ones included: a node's ``last_seq`` or a source's ``sealed`` has changed when this has."""
     sealed_ms: int = 0
     """When the newest segment was sealed, by its collector's clock: the last word of the session in the store."""
 
@@ -67,8 +70,12 @@ class Completeness(Struct):
         seen.missing_segments += max(0, seq - seen.last_seq - 1)
         seen.last_seq = seq
         seen.segments += 1
+        self.seals += 1
         if header is not None:
             self.sealed_ms = max(self.sealed_ms, header.created_ns // 1_000_000)
+            for span in header.sources:
+                source = self.source(node, span)
+                source.sealed = max(source.sealed, span.end)
         for gap in header.gaps if header is not None else []:
             self.gap_count += 1
             if len(self.gaps) < KEPT:
@@ -83,12 +90,17 @@ class Completeness(Struct):
 
     def saw_bytes(self, seen: SourceSeen, start: int, end: int, records: int) -> None:
         """``[start, end)`` of a source was applied; what lies between its end so far and ``start`` is a hole."""
+        self.skipped(seen, start)
+        seen.end = end
+        seen.records += records
+
+    def skipped(self, seen: SourceSeen, start: int) -> None:
+        """A source goes on at ``start``: what lies before that and after its end so far is a hole."""
         if start > seen.end:
             seen.missing_bytes += start - seen.end
             if len(seen.holes) < KEPT:
                 seen.holes.append((seen.end, start))
-        seen.end = end
-        seen.records += records
+            seen.end = start
 
     def saw_bad(self, key: str, reason: str) -> None:
         """An object can't be read."""
