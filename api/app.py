@@ -28,11 +28,12 @@ from api import health
 from api.answers import TextAnswer, refused
 from api.groups import first_error
 from api.health import StoreWatch
+from api.logs import LogStore
 from api.metrics import STORE_DOWN_ANSWERS
 from api.overviews import Overviews
 from api.query import BadQuery
 from api.reader import UnknownSession
-from api.routes import clusters, completeness, dashboard, overviews, pages, state
+from api.routes import clusters, completeness, dashboard, logs, overviews, pages, state
 from api.sessions import Sessions
 from pipeline.catalog import rebuild_catalog
 from pipeline.config import ServerConfig
@@ -66,13 +67,14 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.sessions = Sessions(store, config)
+    app.state.logs = LogStore(store, refresh=config.refresh)
     app.state.overviews = Overviews(app.state.sessions)
     app.state.watch = StoreWatch(store, lambda: _name_sessions(app))
     return app
 
 
 def _routes() -> list[BaseRoute]:
-    of_a_session: list[BaseRoute] = [*state.ROUTES, *dashboard.ROUTES, *completeness.ROUTES]
+    of_a_session: list[BaseRoute] = [*state.ROUTES, *logs.ROUTES, *dashboard.ROUTES, *completeness.ROUTES]
     own = [*pages.SESSION_ROUTES, *overviews.SESSION_ROUTES]
     below = Router([Route("/", clusters.session_home), *own, *of_a_session], redirect_slashes=False)
     return [

@@ -13,13 +13,10 @@ import httpx
 import pytest
 from blockbuster import blockbuster_ctx
 from starlette.applications import Starlette
-from starlette.routing import Mount, Router
 from support.captures import DATA, event_files, head_node, live_answers, session_name
 from support.loggers import Clock
 
-from api.app import SESSION, create_app
-from api.logs import LogStore
-from api.routes.logs import ROUTES
+from api.app import create_app
 from pipeline.catalog import new_metadata, write_metadata
 from pipeline.config import LogConfig, ServerConfig, StoreConfig
 from pipeline.layout import SessionKey
@@ -73,10 +70,7 @@ async def record(store: MemoryStore, tmp_path: Path) -> None:
 
 
 def application(store: MemoryStore) -> Starlette:
-    app = create_app(ServerConfig(store=StoreConfig(url="memory://")), store)
-    app.state.logs = LogStore(store)
-    app.router.routes.insert(0, Mount(SESSION, Router(ROUTES)))
-    return app
+    return create_app(ServerConfig(store=StoreConfig(url="memory://")), store)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from anyio import to_thread
 from api.app import create_app
 from api.cli.demo import demo
 from api.cli.logs import configure
+from api.cli.logs_and_polls import logs_and_polls_options
 from api.cli.options import collector_options, data_home, log_options, option, server_options, store_options
 from api.cli.run import address, listen, run, serve_http
 from api.cli.settings import collector_config, server_config, store_config
@@ -59,6 +60,7 @@ def ray_history() -> None:
 @store_options
 @data_dir_option
 @collector_options()
+@logs_and_polls_options
 @log_options()
 def collect(**options: Any) -> None:
     """Follow the Ray node on this machine and keep what it tells in the store."""
@@ -85,6 +87,7 @@ def serve(**options: Any) -> None:
 @home_option
 @store_options
 @collector_options(segment_age=UP_SEGMENT_AGE, host="--events-host")
+@logs_and_polls_options
 @server_options
 @log_options()
 def up(**options: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from api.cli.logs_and_polls import log_config, poll_config
 from pipeline.config import CollectorConfig, ServerConfig, StoreConfig
 from pipeline.errors import BadKey, ConfigError
 from pipeline.layout import part
@@ -55,6 +56,9 @@ def collector_config(options: Options, store: StoreConfig, data_dir: Path) -> Co
         linger=options["linger"],
         disk_limit=options["disk_limit"],
         server=options["server"] or None,
+        logs=log_config(options),
+        poll=poll_config(options),
+        redact=options["redact"],
     )
 
 
