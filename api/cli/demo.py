@@ -78,7 +78,9 @@ async def _collected(played: Recording, root: Path, store: StoreConfig) -> None:
         cluster=CLUSTER,
         namespace=NAMESPACE,
         ray_tmp=root / "ray",
-        node_id=played.head_node(),
+        node_id=played.head_node(
+            poll=None,  # whatever dashboard runs on this machine, it isn't the recorded one
+        ),
         events_port=0,
     )
     async with open_store(store) as opened:
