@@ -33,7 +33,7 @@ from api.metrics import STORE_DOWN_ANSWERS
 from api.overviews import Overviews
 from api.query import BadQuery
 from api.reader import UnknownSession
-from api.routes import clusters, completeness, dashboard, logs, overviews, pages, state
+from api.routes import clusters, completeness, dashboard, logs, overviews, pages, recorded, state
 from api.sessions import Sessions
 from pipeline.catalog import rebuild_catalog
 from pipeline.config import ServerConfig
@@ -74,7 +74,13 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
 
 
 def _routes() -> list[BaseRoute]:
-    of_a_session: list[BaseRoute] = [*state.ROUTES, *logs.ROUTES, *dashboard.ROUTES, *completeness.ROUTES]
+    of_a_session: list[BaseRoute] = [
+        *state.ROUTES,
+        *logs.ROUTES,
+        *dashboard.ROUTES,
+        *recorded.ROUTES,
+        *completeness.ROUTES,
+    ]
     own = [*pages.SESSION_ROUTES, *overviews.SESSION_ROUTES]
     below = Router([Route("/", clusters.session_home), *own, *of_a_session], redirect_slashes=False)
     return [

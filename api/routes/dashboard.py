@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
-from api.answers import TextAnswer, enveloped, plain
+from api.answers import TextAnswer, enveloped
 from api.index.session_index import SessionIndex
-from api.routes.session import Asked, answering, opened
-from api.views import actors, cluster, events, jobs, nodes
+from api.routes.session import Asked, answering
+from api.views import actors, events, jobs, nodes
+from api.views.closing import close_actors, close_jobs
 from api.views.redaction import redacted_rows
+from api.views.told_jobs import told_jobs
 
 
 def _nodes(index: SessionIndex, asked: Asked) -> dict[str, Any]:
@@ -30,16 +30,24 @@ def _node(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     detail = nodes.node_detail(index, asked.path["node_id"])
     if detail is None:
         raise HTTPException(404, f"no node {asked.path['node_id'][:80]} in this session")
+    if asked.close_ms:
+        close_actors(detail["detail"]["actors"].values(), asked.close_ms)
     return enveloped(detail, nodes.DETAILS_FETCHED)
 
 
 def _actors(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     ids = asked.first("ids")
-    return enveloped(actors.logical_actors(index, None if ids is None else ids.split(",")), actors.ALL_FETCHED)
+    found = actors.logical_actors(index, None if ids is None else ids.split(","))
+    if asked.close_ms:
+        close_actors(found["actors"].values(), asked.close_ms)
+    return enveloped(found, actors.ALL_FETCHED)
 
 
 def _actor(index: SessionIndex, asked: Asked) -> dict[str, Any]:
-    return enveloped(actors.logical_actor_detail(index, asked.path["actor_id"]), actors.ONE_FETCHED)
+    found = actors.logical_actor_detail(index, asked.path["actor_id"])
+    if asked.close_ms:
+        close_actors([found["detail"]], asked.close_ms)
+    return enveloped(found, actors.ONE_FETCHED)
 
 
 def _events(index: SessionIndex, asked: Asked) -> dict[str, Any]:
@@ -50,25 +58,22 @@ def _events(index: SessionIndex, asked: Asked) -> dict[str, Any]:
 
 
 def _jobs(index: SessionIndex, asked: Asked) -> list[dict[str, Any]]:
-    rows = jobs.jobs_rest(index)
-    return redacted_rows(rows) if asked.browser else rows
+    return _for_asker(jobs.jobs_rest(index, told_jobs(asked.snapshots)), asked)
 
 
 def _job(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     job_id = asked.path["job_id"]
-    row = jobs.job_rest(index, job_id)
+    row = jobs.job_rest(index, job_id, told_jobs(asked.snapshots))
     if row is None:
         raise TextAnswer(404, jobs.does_not_exist(job_id))
-    return redacted_rows([row])[0] if asked.browser else row
+    return _for_asker([row], asked)[0]
 
 
-async def _version(request: Request) -> Response:
-    reader = await opened(request)
-    return plain(cluster.version(reader.key.session, reader.ray_version))
-
-
-async def _timezone(request: Request) -> Response:
-    return plain(cluster.timezone())
+def _for_asker(rows: list[dict[str, Any]], asked: Asked) -> list[dict[str, Any]]:
+    """What a browser isn't shown, and what its pages need."""
+    if asked.close_ms:
+        rows = close_jobs(rows, asked.close_ms)
+    return redacted_rows(rows) if asked.browser else rows
 
 
 ROUTES = [
@@ -80,6 +85,4 @@ ROUTES = [
     Route("/api/jobs", answering(_jobs)),
     Route("/api/jobs/", answering(_jobs)),
     Route("/api/jobs/{job_id}", answering(_job)),
-    Route("/api/version", _version),
-    Route("/timezone", _timezone),
 ]

@@ -59,6 +59,7 @@ class Asked(Struct, frozen=True):
     warning: str
     browser: bool
     over_ms: int
+    now_ms: int
 
     @property
     def close_ms(self) -> int:
@@ -152,6 +153,7 @@ async def put_question(request: Request, question: Question, headers: dict[str, 
         warning=reader.completeness.warning(),
         browser=browser,
         over_ms=over,
+        now_ms=request.app.state.overviews.now_ms(),
     )
     body = await reader.query(lambda index: encode(question(index, asked)))
     return json_bytes(body, headers=caching | (headers or {}))

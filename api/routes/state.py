@@ -15,23 +15,34 @@ from api.index.session_index import SessionIndex
 from api.query import ListOptions, SummaryOptions, parse_list_options, parse_summary_options
 from api.routes.session import Asked, Question, answering, put_question
 from api.views.actors import list_actors, summarize_actors
-from api.views.cluster import cluster_metadata
+from api.views.closing import close_tasks
+from api.views.cluster import cluster_metadata, timezone
+from api.views.cluster_events import list_cluster_events
 from api.views.jobs import list_jobs
 from api.views.nodes import list_nodes
+from api.views.objects import list_objects, summarize_objects
 from api.views.placement_groups import list_placement_groups
 from api.views.redaction import redacted_rows
+from api.views.runtime_envs import list_runtime_envs
 from api.views.summaries import summarize_tasks
 from api.views.tasks import list_tasks
 from api.views.timeline import timeline
+from api.views.told_groups import told_groups
+from api.views.told_jobs import told_jobs
 from api.views.workers import list_workers
 
 ListView = Callable[[SessionIndex, ListOptions], dict[str, Any]]
+AskedView = Callable[[SessionIndex, ListOptions, Asked], dict[str, Any]]
 SummaryView = Callable[[SessionIndex, SummaryOptions], dict[str, Any]]
 
 
 def _list(view: ListView) -> Question:
+    return _list_asked(lambda index, options, asked: view(index, options))
+
+
+def _list_asked(view: AskedView) -> Question:
     def question(index: SessionIndex, asked: Asked) -> dict[str, Any]:
-        answer = view(index, parse_list_options(asked.query))
+        answer = view(index, parse_list_options(asked.query), asked)
         if asked.browser:
             answer["result"] = redacted_rows(answer["result"])
         return _warned(answer, asked)
@@ -52,8 +63,31 @@ def _warned(answer: dict[str, Any], asked: Asked) -> dict[str, Any]:
     return enveloped({"result": answer})
 
 
+def _tasks(index: SessionIndex, options: ListOptions, asked: Asked) -> dict[str, Any]:
+    answer = list_tasks(index, options)
+    if asked.close_ms:
+        close_tasks(answer["result"], asked.close_ms)
+    return answer
+
+
+def _jobs(index: SessionIndex, options: ListOptions, asked: Asked) -> dict[str, Any]:
+    return list_jobs(index, options, told_jobs(asked.snapshots))
+
+
+def _groups(index: SessionIndex, options: ListOptions, asked: Asked) -> dict[str, Any]:
+    return list_placement_groups(index, options, told_groups(asked.snapshots))
+
+
+def _runtime_envs(index: SessionIndex, options: ListOptions, asked: Asked) -> dict[str, Any]:
+    return list_runtime_envs(asked.snapshots, options)
+
+
+def _cluster_events(index: SessionIndex, options: ListOptions, asked: Asked) -> dict[str, Any]:
+    return list_cluster_events(index, options, timezone(asked.snapshots)["offset"])
+
+
 def _cluster_metadata(index: SessionIndex, asked: Asked) -> dict[str, Any]:
-    return enveloped(cluster_metadata(asked.key.session, asked.ray_version))
+    return enveloped(cluster_metadata(asked.key.session, asked.ray_version, asked.snapshots))
 
 
 async def _timeline(request: Request) -> Response:
@@ -67,14 +101,18 @@ async def _timeline(request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/api/v0/tasks", answering(_list(list_tasks))),
+    Route("/api/v0/tasks", answering(_list_asked(_tasks))),
     Route("/api/v0/tasks/summarize", answering(_summary(summarize_tasks))),
     Route("/api/v0/tasks/timeline", _timeline),
     Route("/api/v0/actors", answering(_list(list_actors))),
     Route("/api/v0/actors/summarize", answering(_summary(summarize_actors))),
     Route("/api/v0/nodes", answering(_list(list_nodes))),
     Route("/api/v0/workers", answering(_list(list_workers))),
-    Route("/api/v0/jobs", answering(_list(list_jobs))),
-    Route("/api/v0/placement_groups", answering(_list(list_placement_groups))),
+    Route("/api/v0/jobs", answering(_list_asked(_jobs))),
+    Route("/api/v0/placement_groups", answering(_list_asked(_groups))),
+    Route("/api/v0/runtime_envs", answering(_list_asked(_runtime_envs))),
+    Route("/api/v0/cluster_events", answering(_list_asked(_cluster_events))),
+    Route("/api/v0/objects", answering(_list(lambda index, options: list_objects(options)))),
+    Route("/api/v0/objects/summarize", answering(_summary(lambda index, options: summarize_objects(options)))),
     Route("/api/v0/cluster_metadata", answering(_cluster_metadata)),
 ]

@@ -18,6 +18,16 @@ def redacted_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [_redacted_row(row) for row in rows]
 
 
+def redacted_deep(value: Any) -> Any:
+    """The same of anything, wherever in it a ``runtime_env`` stands (Serve has them at several depths)."""
+    if isinstance(value, dict):
+        return {
+            name: _runtime_env(inner) if name == "runtime_env" else redacted_deep(inner)
+            for name, inner in value.items()
+        }
+    return [redacted_deep(inner) for inner in value] if isinstance(value, list) else value
+
+
 def _redacted_row(row: dict[str, Any]) -> dict[str, Any]:
     masked = {name: mask(row[name]) for name, mask in _MASKS.items() if name in row}
     return row | masked if masked else row

@@ -1,0 +1,23 @@
+"""``/api/component_activities``: whether drivers were at work, as autoscalers and idle checks ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from api.index.jobs import TERMINAL
+from api.query import Row
+
+
+def component_activities(jobs: Sequence[Row], at_ms: int, over: bool) -> dict[str, Any]:
+    """``jobs`` as ``/api/jobs/`` has them; nothing is active in a session that is over."""
+    active = 0 if over else sum(job["status"] not in TERMINAL and job["job_id"] is not None for job in jobs)
+    last_ms = max((job["end_time"] or 0 for job in jobs), default=0)
+    return {
+        "driver": {
+            "is_active": "ACTIVE" if active else "INACTIVE",
+            "reason": f"Number of active drivers: {active}" if active else None,
+            "timestamp": at_ms / 1000,
+            "last_activity_at": last_ms / 1000 if last_ms else None,
+        }
+    }
