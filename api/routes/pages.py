@@ -12,6 +12,7 @@ host, no HTML made from strings. All addresses are relative: the pages work behi
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -44,6 +45,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 
+mimetypes.init()  # reads the system's tables: now, not in the first request
 _files = StaticFiles(directory=FOLDER)
 
 
