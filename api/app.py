@@ -4,6 +4,7 @@
     /clusters, /enter_cluster/…        which sessions there are; entering one sets the cookies
     /sessions/{ns}/{name}/{session}/…  a session's answers by address
     /api/… /nodes /events …            the same, of the session that was entered
+    /v1/push/…                         from collectors, as it happens
     /livez /readyz /metrics            for those who run it
 
 An address that nothing stands at is 404 in Ray's shape, never a page: the dashboard goes blank over one.
@@ -31,6 +32,7 @@ from api.health import StoreWatch
 from api.logs import LogStore
 from api.metrics import STORE_DOWN_ANSWERS
 from api.overviews import Overviews
+from api.push import push_route
 from api.query import BadQuery
 from api.reader import UnknownSession
 from api.routes import clusters, completeness, dashboard, logs, overviews, pages, recorded, state
@@ -50,8 +52,9 @@ log = structlog.get_logger()
 
 def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
     """The application over ``store``, which stays the caller's to close."""
+    sessions = Sessions(store, config)
     app = Starlette(
-        routes=_routes(),
+        routes=[push_route(sessions.live, config.push_token), *_routes()],
         middleware=[Middleware(GZipMiddleware, minimum_size=GZIP_FROM, compresslevel=4)],
         exception_handlers={
             HTTPException: _http_error,
@@ -66,9 +69,9 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
         max_body_size=MAX_BODY,
     )
     app.router.redirect_slashes = False
-    app.state.sessions = Sessions(store, config)
+    app.state.sessions = sessions
     app.state.logs = LogStore(store, refresh=config.refresh)
-    app.state.overviews = Overviews(app.state.sessions)
+    app.state.overviews = Overviews(sessions)
     app.state.watch = StoreWatch(store, lambda: _name_sessions(app))
     return app
 

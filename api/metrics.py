@@ -26,3 +26,21 @@ SEGMENTS_BAD = Counter("ray_history_segments_bad_total", "objects that could not
 
 # requests answered 503 because the store could not be read
 STORE_DOWN_ANSWERS = Counter("ray_history_store_down_answers_total", "requests refused because the store is away")
+
+# messages taken from the push channel, by word: hello | batch | sealed | alive | bye
+PUSHES_TAKEN = Counter("ray_history_pushes_taken_total", "pushed messages taken", ["word"])
+
+# pushes refused, by status
+PUSHES_REFUSED = Counter("ray_history_pushes_refused_total", "pushes refused", ["status"])
+
+# bytes of pushed records that are held until they are sealed, of all sessions
+LIVE_BYTES = Gauge("ray_history_live_bytes", "bytes of pushed records held")
+
+# pushed messages let go before they were sealed because --live-bytes were taken; the store fills the hole
+LIVE_DROPPED = Counter("ray_history_live_dropped_total", "pushed messages dropped for lack of room")
+
+# pushed messages that could not be applied
+PUSHES_BAD = Counter("ray_history_pushes_bad_total", "pushed messages that could not be applied")
+
+# times a collector was asked to close a segment because pushed records didn't follow on what was known
+SEALS_ASKED = Counter("ray_history_seals_asked_total", "segments asked for")

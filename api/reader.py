@@ -34,6 +34,7 @@ from api.metrics import SEGMENTS_BAD, SEGMENTS_READ
 from api.snapshot_reader import SnapshotReader
 from api.snapshots import NONE, Snapshots
 from pipeline.catalog import SessionMetadata, read_metadata
+from pipeline.cursor import declared
 from pipeline.decode import Decoded, decode_block
 from pipeline.errors import BadKey, BadSegment, NotFound, RayHistoryError, StoreError
 from pipeline.layout import SessionKey, part, segment_seq
@@ -134,6 +135,11 @@ class SessionReader:
         async with self._lock:
             return await to_thread.run_sync(question, self.index)
 
+    async def nbytes(self) -> int:
+        """About how much memory it takes. Between two slices: while one is applied, tables change in a thread."""
+        async with self._lock:
+            return self.index.nbytes + self.snapshots.nbytes
+
     async def refresh(self, applied: Callable[[], Awaitable[None]] | None = None) -> None:
         """Read what the store holds beyond the cursor. ``applied`` is awaited after each segment and may stop it by raising.
 
@@ -229,11 +235,16 @@ class SessionReader:
         if header is not None:
             for span, chunk in runs(header, body):
                 await self._take_run(ahead, span, chunk)
-        self._seqs[ahead.node] = ahead.seq
-        self.completeness.saw_segment(ahead.node, ahead.seq, header)
+        self._passed(ahead.node, ahead.seq, header)
         self.progress.segments_done += 1
         SEGMENTS_READ.inc()
         self.progress.bytes_done += ahead.info.size
+
+    def _passed(self, node: str, seq: int, header: Header | None) -> None:
+        """All of a segment that can be had is applied. Said twice where it was pushed while it was being read."""
+        if seq > self._seqs.get(node, -1):
+            self._seqs[node] = seq
+            self.completeness.saw_segment(node, seq, header)
 
     def _arrived(self, ahead: _Ahead) -> bytes:
         if ahead.error is not None:
@@ -251,13 +262,59 @@ class SessionReader:
     async def _take_run(self, ahead: _Ahead, span: Span, chunk: memoryview) -> None:
         """Apply one source's bytes beyond the cursor, slice by slice."""
         seen = self.completeness.source(ahead.node, span)
-        self.completeness.repeated_bytes += min(max(0, seen.end - span.start), span.length)
+        self.completeness.repeated_bytes += min(max(0, seen.sealed - span.start), span.length)
         try:
+            async with self._turn:
+                self.completeness.skipped(seen, span.start)
             while await self._take_slice(seen, span, chunk):
                 pass
         except Exception as exc:  # a record nobody thought of must not make a session unreadable
             log.exception("segment could not be applied", key=ahead.info.key, source=span.source)
             self._bad(ahead.info.key, f"internal error: {type(exc).__name__}")
+
+    # what is pushed
+
+    def follows(self, push: Header) -> bool:
+        """Whether some of its records follow on what was applied."""
+        return any(
+            span.end > self._end(push.node, span.source) and not self._begins_beyond(push, span)
+            for span in push.sources
+        )
+
+    def covers(self, push: Header) -> bool:
+        """Whether all that it tells of was applied."""
+        return all(span.end <= self._end(push.node, span.source) for span in push.sources)
+
+    async def apply_push(self, push: Header, body: memoryview) -> bool:
+        """Apply what follows on what was applied; what was already is passed over. False where something before it is lacking."""
+        whole = True
+        for span, chunk in runs(push, body):
+            async with self._turn:
+                if self._begins_beyond(push, span):
+                    whole = False
+                    continue
+                seen = self.completeness.source(push.node, span)
+                self.completeness.skipped(seen, span.start)
+            while await self._take_slice(seen, span, chunk):
+                pass
+        return whole
+
+    def note_sealed(self, push: Header) -> bool:
+        """A segment is in the store. Whether it is passed without being read: all of it came by push before."""
+        last = self._seqs.get(push.node, 0)
+        if push.seq == last + 1 and self.covers(push):
+            self._passed(push.node, push.seq, push)
+        return push.seq <= self._seqs.get(push.node, 0)
+
+    def _begins_beyond(self, push: Header, span: Span) -> bool:
+        end = self._end(push.node, span.source)
+        return span.start > end and not declared(push.gaps, span, end)
+
+    def _end(self, node: str, source: str) -> int:
+        seen = self.completeness.sources.get((node, source))
+        return seen.end if seen is not None else 0
+
+    # slices
 
     async def _take_slice(self, seen: SourceSeen, span: Span, chunk: memoryview) -> bool:
         """Apply the next slice of a span that isn't yet; False when there is none. Where it begins is settled under the lock."""

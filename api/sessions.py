@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
@@ -27,14 +27,19 @@ import structlog
 from anyio import CancelScope, CapacityLimiter
 from anyio.abc import TaskGroup
 
+from api.feed import Feed
 from api.listing import Listing
+from api.live import Live
 from api.metrics import CACHE_BYTES, LOAD_SECONDS, SESSIONS_CACHED, SESSIONS_DROPPED
 from api.reader import Progress, SessionReader, UnknownSession
+from api.ring import Batch
 from api.shared import SharedWork
+from api.status import Status
 from pipeline.catalog import SessionMetadata
 from pipeline.config import ServerConfig
 from pipeline.errors import BadKey, Full, RayHistoryError
 from pipeline.layout import SessionKey
+from pipeline.pushed import Push
 from pipeline.store import ObjectStore
 
 ENDED_AGE = 60.0
@@ -42,6 +47,13 @@ ENDED_AGE = 60.0
 REFUSAL_AGE = 30.0
 """Seconds for which a session that was too large is refused unread."""
 MAX_REFUSALS = 1000
+PUSHED_AGE = 10.0
+"""Seconds after which the store is looked at though everything comes by push: for nodes that don't push."""
+HEAR_SECONDS = 0.25
+"""For collectors that were left alone to say what they have."""
+SEAL_SECONDS = 1.0
+"""For a collector to close a segment that is needed for an answer."""
+WEIGH_EVERY = 1.0
 MAX_WATCHED = 1000
 OVERHEAD = 64 << 10
 """What a session takes beside its columns, so that many small ones count too."""
@@ -54,17 +66,21 @@ log = structlog.get_logger()
 class Entry:
     """One session in the cache. ``look`` brings it up to date, once for all who wait."""
 
-    def __init__(self, reader: SessionReader, group: TaskGroup, look: Callable[[Entry], Awaitable[None]]) -> None:
+    def __init__(self, reader: SessionReader, group: TaskGroup, sessions: Sessions) -> None:
         self.reader = reader
         self.looked: float | None = None  # when the last whole look began
-        self.look = SharedWork(group, partial(look, self))
+        self.look = SharedWork(group, partial(sessions.look_at, self))
+        self.feed = Feed(reader, sessions.live, self.look, partial(sessions.room_for, self), sessions.clock)
+        self.feeding = SharedWork(group, self.feed.run)
+        self.fed = False  # whether a task feeds it, asked or not
+        self.weighed = float("-inf")
         self.nbytes = OVERHEAD
         self.watchers = 0
         self.keeping: CancelScope | None = None  # of the task that looks for those who watch
 
-    def weigh(self) -> None:
-        """Note the index's size. Only between two slices: while one is applied, its tables change in a thread."""
-        self.nbytes = OVERHEAD + self.reader.index.nbytes + self.reader.snapshots.nbytes
+    async def weigh(self) -> None:
+        """Note what the session takes."""
+        self.nbytes = OVERHEAD + await self.reader.nbytes()
 
 
 class Sessions:
@@ -72,8 +88,10 @@ class Sessions:
 
     def __init__(self, store: ObjectStore, config: ServerConfig, clock: Clock = time.monotonic) -> None:
         self.store = store
+        self.clock = clock
+        self.live = Live(config.live_bytes, clock)
+        self.live.on_news = self._news
         self._config = config
-        self._clock = clock
         self._entries: OrderedDict[SessionKey, Entry] = OrderedDict()  # oldest use first
         self._watched: set[SessionKey] = set()
         self._refused: OrderedDict[SessionKey, tuple[float, str]] = OrderedDict()
@@ -97,7 +115,7 @@ class Sessions:
 
     async def catalog(self) -> list[SessionMetadata]:
         """Every session of the store, newest first, at most ``refresh`` seconds old. Raises ``StoreError``."""
-        if self._listed is None or self._clock() - self._listed >= self._config.refresh:
+        if self._listed is None or self.clock() - self._listed >= self._config.refresh:
             assert self._list_look is not None, OUTSIDE
             await self._list_look()
         return self._listing.newest_first
@@ -110,11 +128,14 @@ class Sessions:
             raise UnknownSession(str(exc)) from exc
         if session not in ("live", "latest"):
             return key
-        for known in await self.catalog():
-            if (known.namespace, known.cluster) != (namespace, cluster):
-                continue
-            if session == "latest" or known.ended_ms is None:
-                return known.key
+        of_cluster = [m for m in await self.catalog() if (m.namespace, m.cluster) == (namespace, cluster)]
+        if session == "latest":
+            found = of_cluster
+        else:
+            said = [(known, self.status(known)) for known in of_cluster]
+            found = [known for status in ("live", None) for known, its in said if its == status]
+        if found:
+            return found[0].key
         kind = "live session" if session == "live" else "session"
         raise UnknownSession(f"no {kind} of {namespace}/{cluster} in {self.store.url}")
 
@@ -124,9 +145,30 @@ class Sessions:
         Raises ``UnknownSession``, ``StoreError``, and ``Full`` where it doesn't fit into the cache.
         """
         entry = self._entry(key)
+        await self._bring_up(entry)
+        return entry.reader
+
+    async def _bring_up(self, entry: Entry) -> None:
+        """Up to date by the store, and by what was pushed."""
+        key = entry.reader.key
+        words = self.live.want(key)
         if not self._fresh(entry):
             await entry.look()
-        return entry.reader
+        await self.live.hear(key, words, HEAR_SECONDS)
+        words = self.live.words(key)
+        if not entry.feed.whole:
+            await entry.feeding()
+        with anyio.move_on_after(SEAL_SECONDS):
+            while words and not entry.feed.whole:
+                await self.live.hear(key, words, SEAL_SECONDS)
+                words = self.live.words(key)
+                await entry.feeding()
+
+    def status(self, known: SessionMetadata) -> Status | None:
+        """Whether a session lives, by all that was heard of it."""
+        entry = self._entries.get(known.key)
+        sealed_ms = entry.reader.completeness.sealed_ms if entry is not None and entry.looked is not None else None
+        return self.live.liveness.status(known, sealed_ms, self.live.now_ms())
 
     @asynccontextmanager
     async def watch(self, key: SessionKey) -> AsyncIterator[SessionReader]:
@@ -139,11 +181,11 @@ class Sessions:
         entry = self._entry(key)
         entry.watchers += 1
         try:
-            if not self._fresh(entry):
-                await entry.look()
+            await self._bring_up(entry)
             if entry.keeping is None:
                 self._keep_up(entry)
-            yield entry.reader
+            with self.live.watching(key):
+                yield entry.reader
         finally:
             entry.watchers -= 1
             if not entry.watchers:
@@ -168,8 +210,39 @@ class Sessions:
                 try:
                     if not self._fresh(entry):
                         await entry.look()
+                    if not entry.feed.whole:
+                        await entry.feeding()
                 except RayHistoryError as exc:
                     log.warning("watched session can't be read", session=str(entry.reader.key), reason=str(exc))
+
+    # what is pushed
+
+    def _news(self, key: SessionKey, push: Push, batch: Batch | None) -> None:
+        """A message of the push channel was noted. One that isn't loaded takes what the ring holds when it is."""
+        entry = self._entries.get(key)
+        if entry is None or entry.looked is None:
+            return
+        if not self.live.wanted(key):
+            entry.feed.idle(push)
+            return
+        entry.feed.news(push, batch)
+        if not entry.feed.whole and not entry.fed and self._group is not None:
+            entry.fed = True
+            self._group.start_soon(self._feed, entry)
+
+    async def _feed(self, entry: Entry) -> None:
+        try:
+            await entry.feeding()
+        except RayHistoryError as exc:
+            log.warning("pushed records wait", session=str(entry.reader.key), reason=str(exc))
+        finally:
+            entry.fed = False
+
+    async def room_for(self, entry: Entry) -> None:
+        """Let others go where a session grows by what is pushed, now and then. Raises ``Full``."""
+        if self.clock() - entry.weighed >= WEIGH_EVERY:
+            entry.weighed = self.clock()
+            await self._make_room(entry)
 
     def fresh(self, key: SessionKey) -> bool:
         """Whether ``open`` would answer at once."""
@@ -192,28 +265,31 @@ class Sessions:
 
     def _entry(self, key: SessionKey) -> Entry:
         until, reason = self._refused.get(key, (0.0, ""))
-        if self._clock() < until:
+        if self.clock() < until:
             raise Full(reason)
         entry = self._entries.get(key)
         if entry is None:
             assert self._group is not None, OUTSIDE
-            entry = self._entries[key] = Entry(SessionReader(self.store, key), self._group, self._look)
+            entry = self._entries[key] = Entry(SessionReader(self.store, key), self._group, self)
         self._entries.move_to_end(key)
         return entry
 
     def _fresh(self, entry: Entry) -> bool:
         if entry.looked is None:
             return False
-        metadata = entry.reader.metadata
-        ended = metadata is not None and metadata.ended_ms is not None
-        age = max(self._config.refresh, ENDED_AGE) if ended else self._config.refresh
-        return self._clock() - entry.looked < age
+        reader, now_ms = entry.reader, self.live.now_ms()
+        age = self._config.refresh
+        if self.live.liveness.told(reader.key, list(reader.completeness.nodes), now_ms):
+            age = max(age, PUSHED_AGE) if entry.feed.whole else age
+        elif reader.metadata is not None and reader.metadata.ended_ms is not None:
+            age = max(age, ENDED_AGE)
+        return self.clock() - entry.looked < age
 
     async def _list(self) -> None:
         await self._listing.refresh()
-        self._listed = self._clock()
+        self._listed = self.clock()
 
-    async def _look(self, entry: Entry) -> None:
+    async def look_at(self, entry: Entry) -> None:
         """One look, whose every end leaves the entry ready for the next, or out of the cache."""
         key = entry.reader.key
         try:
@@ -234,14 +310,14 @@ class Sessions:
                 self._drop(key, entry, "gone")
 
     async def _read_on(self, entry: Entry) -> None:
-        began = self._clock()
+        began = self.clock()
         make_room = partial(self._make_room, entry)
         await entry.reader.refresh(make_room)
         await make_room()
         entry.looked = began
 
     async def _load(self, entry: Entry) -> None:
-        began = self._clock()
+        began = self.clock()
         reader = entry.reader
         with LOAD_SECONDS.time():
             await self._read_on(entry)
@@ -251,7 +327,7 @@ class Sessions:
             records=reader.completeness.records,
             segments=reader.progress.segments,
             bytes=entry.nbytes,
-            seconds=round(self._clock() - began, 3),
+            seconds=round(self.clock() - began, 3),
         )
 
     def _drop(self, key: SessionKey, entry: Entry, reason: Literal["memory", "too_large", "gone"]) -> None:
@@ -264,7 +340,7 @@ class Sessions:
 
     async def _make_room(self, entry: Entry) -> None:
         """Let the longest unused sessions go until all fit; raise ``Full`` where that isn't enough."""
-        entry.weigh()
+        await entry.weigh()
         limit = self._config.cache_bytes
         for key, other in list(self._entries.items()):
             if self.nbytes <= limit:
@@ -285,6 +361,6 @@ class Sessions:
         CACHE_BYTES.set(self.nbytes)
 
     def _refuse(self, key: SessionKey, reason: str) -> None:
-        self._refused[key] = (self._clock() + REFUSAL_AGE, reason)
+        self._refused[key] = (self.clock() + REFUSAL_AGE, reason)
         while len(self._refused) > MAX_REFUSALS:
             self._refused.popitem(last=False)

@@ -89,6 +89,12 @@ class CollectorConfig(Struct, frozen=True, kw_only=True):
     """Bytes one post may have; over it 413."""
     server: str | None = None
     """Address of the server to push to as it happens."""
+    push: str | None = None
+    """``nats://…``: push there instead, where several servers stand behind one address."""
+    push_token: str | None = None
+    """What the server wants to hear from those who push."""
+    push_bytes: int = 8 << 20
+    """Memory for what was read and isn't stored yet, a session: a server that was restarted gets it again."""
     logs: LogConfig | None = LogConfig()
     """How plain logs are stored. None: they aren't."""
     poll: PollConfig | None = PollConfig()
@@ -113,3 +119,9 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     """Memory for loaded sessions; over it the one not asked for longest goes."""
     load_concurrency: int = 4
     """Sessions loaded at once."""
+    live_bytes: int = 64 << 20
+    """Memory for what was pushed and isn't sealed yet, of all sessions; over it the oldest goes, and is read from the store."""
+    live: str | None = None
+    """``nats://…``: what is pushed comes from there, too."""
+    push_token: str | None = None
+    """What collectors must say to push. None: only those on this machine may."""

@@ -11,7 +11,9 @@
     ├── FormatError             bytes that are not what their place says they are
     │   ├── BadKey              a name that can't be a part of a key (``..``, ``/``, control characters)
     │   ├── BadSegment          a segment whose header or body doesn't hold together
+    │   ├── BadPush             a push that doesn't, or that is larger than any may be
     │   └── BadCheckpoint       a local checkpoint that can't be read: the message says the remedy
+    ├── PushFailed              a push was not taken: worth another try, and nothing is lost by it
     ├── Full                    a bounded thing (disk, body, queue) is full: the sender must wait
     └── HoleError               bytes of a source were skipped: never committed over
 
@@ -72,8 +74,20 @@ class BadSegment(FormatError):
     """A segment whose header or body doesn't hold together."""
 
 
+class BadPush(FormatError):
+    """A push whose header or body doesn't hold together."""
+
+
 class BadCheckpoint(FormatError):
     """A local checkpoint that can't be read."""
+
+
+class PushFailed(RayHistoryError):
+    """A push was not taken. ``refused``: by a server that was reached, and would refuse it again."""
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
 
 
 class Full(RayHistoryError):

@@ -22,7 +22,7 @@ FORMAT = 1
 MAX_BODY = 1 << 30  # uncompressed; a hostile object can't make a reader allocate more
 
 Dialect = Literal["ray_event", "export_api", "log_event"]
-CloseReason = Literal["full", "age", "idle", "shutdown", "asked"]
+CloseReason = Literal["full", "age", "idle", "shutdown", "asked", "push"]
 
 
 class Span(Struct, frozen=True):

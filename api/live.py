@@ -1,0 +1,188 @@
+"""The push channel as the server sees it: every message comes through ``take``, however it came.
+
+    HTTP or NATS ─▶ take ─┬▶ liveness    who was heard
+                          ├▶ ring        what isn't sealed yet, of all sessions, bounded
+                          └▶ on_news     whoever has that session in memory (``feed.py``)
+                    hold ◀── want        a sender waits for its answer until somebody wants its session
+
+Nobody's session is decoded here. How often the collectors of sessions that nobody watches speak is decided by how
+many there are: together about ``RATE`` messages a second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import anyio
+import structlog
+
+from api.liveness import FORGET_MS, Liveness
+from api.metrics import LIVE_BYTES, PUSHES_TAKEN
+from api.ring import Batch, Ring
+from pipeline.errors import Full
+from pipeline.layout import SessionKey
+from pipeline.pushed import Answer, Push
+
+RATE = 200.0
+"""Messages a second from collectors that nobody waits for."""
+LEAST_HOLD, LONGEST_HOLD = 0.2, 4.0
+WANTED_SECONDS = 30.0
+"""A session that was asked for is likely to be asked for again."""
+FORGET_EVERY = 60.0
+
+News = Callable[[SessionKey, Push, Batch | None], None]
+log = structlog.get_logger()
+
+
+def wall_ms() -> int:
+    """Now."""
+    return int(time.time() * 1000)
+
+
+class Live:
+    """One server's. ``on_news`` is told of every message of a session, after it was noted."""
+
+    def __init__(
+        self, limit: int, clock: Callable[[], float] = time.monotonic, now_ms: Callable[[], int] = wall_ms
+    ) -> None:
+        self.liveness = Liveness()
+        self.ring = Ring(limit)
+        self.on_news: News | None = None
+        self.on_want: Callable[[SessionKey], None] | None = None
+        """Told where somebody begins to want a session, or wants a segment closed."""
+        self.now_ms = now_ms
+        self.clock = clock
+        self._asked: dict[SessionKey, float] = {}
+        self._watchers: Counter[SessionKey] = Counter()
+        self._seal: dict[tuple[SessionKey, str], bool] = {}
+        self._bells: dict[SessionKey, anyio.Event] = {}
+        self._said: dict[SessionKey, anyio.Event] = {}
+        self._held = 0
+        self._closing = False
+        self._forgot = clock()
+
+    # what comes in
+
+    def take(self, key: SessionKey, push: Push, data: bytes, *, durable: bool = False) -> Answer:
+        """Note a message whose head was checked. Raises ``Full``. ``durable``: it came by a way that repeats for itself."""
+        self._forget()
+        if not self.liveness.hear(key, push, self.now_ms()):
+            raise Full("too many nodes are pushing to this server")
+        PUSHES_TAKEN.labels(push.word).inc()
+        answer = self._note(key, push, data, durable)
+        LIVE_BYTES.set(self.ring.nbytes)
+        if (said := self._said.pop(key, None)) is not None:
+            said.set()
+        return answer
+
+    def _note(self, key: SessionKey, push: Push, data: bytes, durable: bool) -> Answer:
+        batch, cursor = None, {}
+        if push.word == "hello" or (durable and not self.ring.knows(push, key)):
+            cursor = self.ring.hello(key, push)
+        elif push.word == "bye":
+            self.ring.forget(key, push.node)
+        elif not self.ring.knows(push, key):
+            return Answer(again=True)
+        if push.word == "batch":
+            batch = self.ring.add(key, push, data)
+            cursor = self.ring.ends(key, push)
+        elif push.word == "sealed":
+            self.ring.sealed(key, push.node, push.sources)
+        if self.on_news is not None:
+            self.on_news(key, push, batch)
+        return Answer(cursor=cursor)
+
+    async def hold(self, key: SessionKey) -> None:
+        """Return when the next message of a session's node is welcome."""
+        if self.wanted(key) or self._closing:
+            return
+        bell = self._bells.setdefault(key, anyio.Event())
+        self._held += 1
+        try:
+            with anyio.move_on_after(min(max(self._held / RATE, LEAST_HOLD), LONGEST_HOLD)):
+                await bell.wait()
+        finally:
+            self._held -= 1
+
+    def finish(self, key: SessionKey, node: str, answer: Answer) -> Answer:
+        """The answer as it is when it goes out."""
+        seal = self._seal.pop((key, node), False)
+        return Answer(cursor=answer.cursor, again=answer.again, seal=seal, watched=self.wanted(key))
+
+    # what is wanted
+
+    def wanted(self, key: SessionKey) -> bool:
+        """Whether somebody waits for what comes next of a session."""
+        if self._watchers.get(key):
+            return True
+        asked = self._asked.get(key)
+        return asked is not None and self.clock() - asked < WANTED_SECONDS
+
+    @contextmanager
+    def watching(self, key: SessionKey) -> Iterator[None]:
+        self._watchers[key] += 1
+        self._call(key)
+        try:
+            yield
+        finally:
+            self._watchers[key] -= 1
+            if not self._watchers[key]:
+                del self._watchers[key]
+
+    def want(self, key: SessionKey) -> dict[str, int]:
+        """Somebody asks for a session. Where that is news to those who push it: what each has said so far (see ``hear``)."""
+        before = self.wanted(key)
+        self._asked[key] = self.clock()
+        if before:
+            return {}
+        self._call(key)
+        return self.words(key)
+
+    def words(self, key: SessionKey) -> dict[str, int]:
+        """How many words each node has said that is there."""
+        return {name: self._words(key, name) for name in self.liveness.present(key, self.now_ms())}
+
+    async def hear(self, key: SessionKey, words: dict[str, int], within: float) -> None:
+        """Return when each of these nodes has said another word, or after ``within`` seconds."""
+        with anyio.move_on_after(within):
+            while any(self._words(key, name) == count for name, count in words.items()):
+                await self._said.setdefault(key, anyio.Event()).wait()
+
+    def ask_seal(self, key: SessionKey, node: str) -> None:
+        """Have a node's collector close its segment; asked in its next answer, which goes out now."""
+        self._seal[key, node] = True
+        self._call(key)
+
+    def close(self) -> None:
+        """Hold nobody any more: the server stops."""
+        self._closing = True
+        for key in list(self._bells):
+            self._ring_bell(key)
+
+    def _words(self, key: SessionKey, name: str) -> int:
+        heard = self.liveness.get(key)
+        node = heard.nodes.get(name) if heard is not None else None
+        return -1 if node is None or node.gone else node.words
+
+    def _call(self, key: SessionKey) -> None:
+        self._ring_bell(key)
+        if self.on_want is not None:
+            self.on_want(key)
+
+    def _ring_bell(self, key: SessionKey) -> None:
+        if (bell := self._bells.pop(key, None)) is not None:
+            bell.set()
+
+    def _forget(self) -> None:
+        now = self.clock()
+        if now - self._forgot < FORGET_EVERY:
+            return
+        self._forgot = now
+        before_ms = self.now_ms() - FORGET_MS
+        for key, node in self.liveness.forget(before_ms):
+            self.ring.forget(key, node)
+        self._asked = {key: at for key, at in self._asked.items() if now - at < WANTED_SECONDS}
+        self._seal = {(key, node): True for key, node in self._seal if self.wanted(key)}

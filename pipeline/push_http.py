@@ -1,0 +1,70 @@
+"""Pushing over HTTP: ``POST {server}/v1/push/{namespace}/{cluster}/{session}/{node}``, connections kept.
+
+The server answers when it wants the next message: at once while somebody watches, after a moment otherwise. The only
+module that knows aiohttp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import msgspec
+
+from pipeline.errors import ConfigError, PushFailed
+from pipeline.pushed import MEDIA_TYPE, Answer, Push, decode_answer
+
+CONNECT_SECONDS = 5.0
+SECONDS = 10.0
+"""For one message and its answer, the time that the server may take its time included."""
+MAX_ANSWER = 1 << 20
+_PASSING = (408, 425, 429)
+
+
+class HttpChannel:
+    """See ``push.Channel``."""
+
+    def __init__(self, session: aiohttp.ClientSession, base: str) -> None:
+        self._session, self._base = session, base
+
+    async def send(self, push: Push, data: bytes) -> Answer:
+        names = (push.namespace, push.cluster, push.session, push.node)
+        url = f"{self._base}/v1/push/{'/'.join(map(quote, names))}"
+        try:
+            async with self._session.post(url, data=data, allow_redirects=False) as response:
+                if (response.content_length or 0) > MAX_ANSWER or response.content_length is None:
+                    raise PushFailed(f"{self._base} gave an answer of {response.content_length} bytes", refused=True)
+                body = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            raise PushFailed(f"{self._base}: {exc or type(exc).__name__}") from exc
+        if response.status != 200:
+            passing = response.status >= 500 or response.status in _PASSING
+            said = body[:200].decode(errors="replace")
+            raise PushFailed(f"{self._base} answered {response.status}: {said}", refused=not passing)
+        try:
+            return decode_answer(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            raise PushFailed(f"{self._base} answered what isn't an answer to a push: {exc}", refused=True) from exc
+
+
+@asynccontextmanager
+async def http_channel(url: str, token: str | None) -> AsyncIterator[HttpChannel]:
+    """A channel to the server at ``url``. Raises ``ConfigError`` where that isn't an address."""
+    base = _base(url)
+    headers = {"Content-Type": MEDIA_TYPE, "Accept": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    timeout = aiohttp.ClientTimeout(total=SECONDS, connect=CONNECT_SECONDS)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout, auto_decompress=True) as session:
+        yield HttpChannel(session, base)
+
+
+def _base(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError("--server must be http://host:port or https://host")
+    if parts.username or parts.password:
+        raise ConfigError("--server takes no password: use --push-token")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
