@@ -82,6 +82,7 @@ async def _collected(played: Recording, root: Path, store: StoreConfig) -> None:
             poll=None,  # whatever dashboard runs on this machine, it isn't the recorded one
         ),
         events_port=0,
+        poll=None,  # whatever dashboard runs on this machine, it isn't the recorded one
     )
     async with open_store(store) as opened:
         with first_error():
