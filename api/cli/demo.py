@@ -78,9 +78,7 @@ async def _collected(played: Recording, root: Path, store: StoreConfig) -> None:
         cluster=CLUSTER,
         namespace=NAMESPACE,
         ray_tmp=root / "ray",
-        node_id=played.head_node(
-            poll=None,  # whatever dashboard runs on this machine, it isn't the recorded one
-        ),
+        node_id=played.head_node(),
         events_port=0,
         poll=None,  # whatever dashboard runs on this machine, it isn't the recorded one
     )
