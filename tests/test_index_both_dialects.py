@@ -137,21 +137,37 @@ NODE_RECORDS: list[Record] = [
 def test_a_node_told_of_twice_is_one_node_whatever_comes_first(order: tuple[int, ...]) -> None:
     index = index_of([(NODE_RECORDS[at], at) for at in order])
     [row] = sent(nodes.list_nodes(index, DETAIL))["result"]
-    assert row["is_head_node"]
-    assert (row["state"], row["state_message"]) == ("DEAD", "Expected termination: received SIGTERM")
-    assert (row["start_time_ms"], row["end_time_ms"]) == (1_500, 9_004)
+    assert (row["is_head_node"], row["start_time_ms"]) == (True, 1_500)
+    node = index.nodes.get(NODE)
+    assert node is not None
+    assert (node.is_alive, nodes.state_message(node)) == (False, "Expected termination: received SIGTERM")
+    assert node.end_ms == 9_004
+
+
+def test_the_last_head_stands_since_its_dashboard_never_saw_it_dead_and_an_earlier_one_falls() -> None:
+    def lists(*records: Record) -> list[tuple[str, int]]:
+        rows = sent(nodes.list_nodes(index_of(list(records)), DETAIL))["result"]
+        return [(row["state"], row["end_time_ms"]) for row in rows]
+
+    first, dead = NODE_RECORDS[:2], NODE_RECORDS[2]
+    assert lists(*first) == lists(*first, dead) == [("ALIVE", 0)]
+    next_head = NodeDefinition(b"\xee" * 28, "192.0.2.3", "n", start_time_ms=9_100, is_head_node=True)
+    assert lists(*first, dead, next_head) == [("DEAD", 9_007), ("ALIVE", 0)]
+    worker = NodeDefinition(b"\xee" * 28, "192.0.2.3", "n", start_time_ms=9_100)
+    gone = NodeUpdate(b"\xee" * 28, [NodeTransition("DEAD", 9 * S + 8 * MS)])
+    assert lists(*first, dead, worker, gone) == [("ALIVE", 0), ("DEAD", 9_008)]
 
 
 def test_a_dead_node_never_comes_back() -> None:
     late = NodeUpdate(NODE, [NodeTransition("ALIVE", 99 * S + 1, {"CPU": 8.0})])
-    [row] = sent(nodes.list_nodes(index_of([*NODE_RECORDS[:3], late]), DETAIL))["result"]
-    assert (row["state"], row["end_time_ms"]) == ("DEAD", 9_007)
+    node = index_of([*NODE_RECORDS[:3], late]).nodes.get(NODE)
+    assert node is not None
+    assert (node.is_alive, node.end_ms) == (False, 9_007)
 
 
 def test_a_dead_node_keeps_the_resources_it_had() -> None:
     [row] = sent(nodes.list_nodes(index_of(NODE_RECORDS[:3]), DETAIL))["result"]
     assert row["resources_total"] == {"CPU": 4.0, "node:__internal_head__": 1.0}
-    assert row["end_time_ms"] == 9_007
 
 
 def test_a_submission_told_of_in_both_dialects_is_one_job_with_its_last_status() -> None:

@@ -49,7 +49,6 @@ EXCEPTIONS: dict[str, str] = {
     r"export /api/v0/workers result\[\w+\]\.(exit_\w+|\w+_time_ms|is_alive|pid)": "nothing tells of workers as such",
     r"export /api/v0/workers result\[\w+\]: missing": "a worker that ran no task",
     r"export /api/v0/workers (total|num_\w+)": "a worker that ran no task",
-    r"export (/api/v0)?/nodes\S* .*[\].](end_time_ms|endTimeMs|state|state_message|stateMessage)": "a node died after the answers were taken",
     rf"{NODE}\.raylet\.(nodeManager\w+|nodeName|startTimeMs|labels|resourcesTotal)": (
         "a live dashboard forgets what a dead node was; the history doesn't"
     ),

@@ -6,7 +6,7 @@ others: the columns of an answer (``views/nodes.py``).
 
 from __future__ import annotations
 
-from collections.abc import ValuesView
+from collections.abc import Callable, ValuesView
 
 from msgspec import Struct
 
@@ -36,6 +36,11 @@ class Node(Struct, gc=False):
     def is_head(self) -> bool:
         told = self.definition.is_head_node if self.definition is not None else None
         return bool(told) or HEAD_RESOURCE in self.resources
+
+    @property
+    def start_ms(self) -> int:
+        """When it joined; 0 where nobody said."""
+        return self.definition.start_time_ms if self.definition is not None else 0
 
     @property
     def end_ms(self) -> int:
@@ -78,6 +83,16 @@ class NodeTable:
         """A node's address; empty where it isn't known."""
         node = self._nodes.get(node_id)
         return node.definition.node_ip_address if node is not None and node.definition is not None else ""
+
+    def standing(self) -> Callable[[Node], bool]:
+        """Tells which nodes a dashboard saw living when it could last see anything.
+
+        The last head is one of them whatever the records say: its dashboard ended with it, so its death is the
+        session's end and was never an answer.
+        """
+        heads = [node for node in self._nodes.values() if node.is_head]
+        last = max(heads, key=lambda node: (node.is_alive, node.start_ms, node.node_id), default=None)
+        return lambda node: node.is_alive or node is last
 
     def define(self, record: NodeDefinition, position: int) -> None:
         """Take in what a node is."""

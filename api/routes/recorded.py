@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -104,7 +105,7 @@ def _platform_events(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     """Where there are none the address is none: by that the pages leave out their menu entry."""
     found = [data for _, data in index.opaque.of_kind("PLATFORM_EVENT")]
     if not found:
-        raise TextAnswer(404, NOTHING)
+        raise HTTPException(404, NOTHING)
     return enveloped({"events": found[::-1]}, "Retrieved platform events")
 
 

@@ -3,6 +3,9 @@
 The dashboard's answers are half the node's table (``raylet``) and half what its agent measured. Of the
 latter events carry nothing; what the pages can't do without stands there empty. Where a live dashboard
 forgets all but the id of a node that died, this one goes on telling what the node was.
+
+A node's state is what a dashboard could last see: the last head is ALIVE, since its death ended the dashboard too
+(``NodeTable.standing``). How the session ended is told by its own pages.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ DETAILS_FETCHED = "Node details fetched."
 UNKNOWN_VIEW = "Unknown view {view}"
 
 _UNDEFINED = NodeDefinition(b"", "")
+_REGISTERED = {"state": "ACTIVE", "idleDurationMs": "0", "nodeActivity": []}
+"""What Ray notes of a node when it joins, and never again."""
 _REASONS = {
     "EXPECTED_TERMINATION": "Expected termination",
     "UNEXPECTED_TERMINATION": "Unexpected termination",
@@ -35,22 +40,24 @@ _REASONS = {
 
 def list_nodes(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
     """``/api/v0/nodes``."""
-    return list_entities(index.nodes.values(), lambda node: node.node_id, _row, NODES, options)
+    stands = index.nodes.standing()
+    nodes = index.nodes.values()
+    return list_entities(nodes, lambda node: node.node_id, lambda node: _row(node, stands(node)), NODES, options)
 
 
-def _row(node: Node) -> Row:
+def _row(node: Node, stands: bool) -> Row:
     what = node.definition or _UNDEFINED
     return {
         "node_id": node.node_id.hex(),
         "node_ip": what.node_ip_address,
         "is_head_node": node.is_head,
-        "state": "ALIVE" if node.is_alive else "DEAD",
-        "state_message": state_message(node),
+        "state": "ALIVE" if stands else "DEAD",
+        "state_message": None if stands else state_message(node),
         "node_name": what.node_name,
         "resources_total": node.resources,
         "labels": what.labels,
         "start_time_ms": what.start_time_ms,
-        "end_time_ms": node.end_ms,
+        "end_time_ms": 0 if stands else node.end_ms,
     }
 
 
@@ -65,17 +72,16 @@ def state_message(node: Node) -> str | None:
 
 def nodes_summary(index: SessionIndex) -> dict[str, Any]:
     """``/nodes?view=summary``, in the order they joined."""
-    nodes = sorted(index.nodes.values(), key=lambda node: (_start_ms(node), node.node_id))
-    return google_style({"summary": [_summary(index, node) for node in nodes], "nodeLogicalResources": {}})
-
-
-def _start_ms(node: Node) -> int:
-    return node.definition.start_time_ms if node.definition is not None else 0
+    nodes = sorted(index.nodes.values(), key=lambda node: (node.start_ms, node.node_id))
+    stands = index.nodes.standing()
+    summary = [_summary(index, node, stands(node)) for node in nodes]
+    return google_style({"summary": summary, "nodeLogicalResources": {}})
 
 
 def nodes_host_names(index: SessionIndex) -> dict[str, Any]:
     """``/nodes?view=hostNameList``: those of living nodes, each once."""
-    names = {_hostname(index, node) for node in index.nodes.values() if node.is_alive}
+    stands = index.nodes.standing()
+    names = {_hostname(index, node) for node in index.nodes.values() if stands(node)}
     return {"hostNameList": sorted(names)}
 
 
@@ -90,20 +96,21 @@ def node_detail(index: SessionIndex, node_id: str) -> dict[str, Any] | None:
     actors = {
         actor.actor_id.hex(): logical_actor(index, actor) for actor in index.actors.values() if _lives_on(actor, node)
     }
-    return google_style({"detail": {**_summary(index, node), "actors": actors, "workers": []}})
+    stands = index.nodes.standing()(node)
+    return google_style({"detail": {**_summary(index, node, stands), "actors": actors, "workers": []}})
 
 
 def _lives_on(actor: Actor, node: Node) -> bool:
     return actor.place is not None and actor.place.node_id == node.node_id and actor.has_address
 
 
-def _summary(index: SessionIndex, node: Node) -> dict[str, Any]:
+def _summary(index: SessionIndex, node: Node, stands: bool) -> dict[str, Any]:
     what = node.definition or _UNDEFINED
     return {
         "hostname": _hostname(index, node),
         "ip": what.node_ip_address,
-        "raylet": _raylet(index, node),
-        "bootTime": _start_ms(node) / 1000,  # the machine's own isn't known, and none shows as "Invalid Date"
+        "raylet": _raylet(index, node, stands),
+        "bootTime": node.start_ms / 1000,  # the machine's own isn't known, and none shows as "Invalid Date"
         "loadAvg": [[0, 0, 0], [0, 0, 0]],
         "networkSpeed": [0, 0],
         "cmdline": [],
@@ -112,7 +119,7 @@ def _summary(index: SessionIndex, node: Node) -> dict[str, Any]:
     }
 
 
-def _raylet(index: SessionIndex, node: Node) -> dict[str, Any]:
+def _raylet(index: SessionIndex, node: Node, stands: bool) -> dict[str, Any]:
     """Ray's GcsNodeInfo, its unset fields as Ray shows them, and the two figures that the pages add up."""
     what = node.definition or _UNDEFINED
     return {
@@ -136,13 +143,13 @@ def _raylet(index: SessionIndex, node: Node) -> dict[str, Any]:
         "labels": what.labels,
         "tempDir": "",
         "sessionDir": "",
-        "state": "ALIVE" if node.is_alive else "DEAD",
+        "state": "ALIVE" if stands else "DEAD",
         "instanceId": what.instance_id,
         "nodeTypeName": "",
         "instanceTypeName": what.instance_type_name,
-        "endTimeMs": str(node.end_ms),
-        **_death_info(node),
-        "stateMessage": state_message(node),
+        "endTimeMs": "0" if stands else str(node.end_ms),
+        **({"stateSnapshot": _REGISTERED} if stands else _death_info(node)),
+        "stateMessage": None if stands else state_message(node),
     }
 
 

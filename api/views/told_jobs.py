@@ -52,6 +52,7 @@ def merge(ours: Row | None, told: Row) -> Row:
     if ours is None:
         return told
     merged = {name: value if told[name] in (None, "") else told[name] for name, value in ours.items()}
+    merged["runtime_env"] = told["runtime_env"]  # null and empty differ, and only the dashboard knows which it is
     if _progress(ours) > _progress(told):
         merged |= {name: ours[name] for name in _OF_STATUS}
     return merged

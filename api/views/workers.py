@@ -7,11 +7,13 @@ live as long as what they served.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
 from api.index.actors import Actor
 from api.index.jobs import Driver
+from api.index.nodes import Node
 from api.index.seen_workers import DRIVER_SUFFIX, SeenWorker
 from api.index.session_index import SessionIndex
 from api.index.workers import UNKNOWN_MS, Worker
@@ -30,6 +32,7 @@ def list_workers(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
     known: dict[bytes, Worker | Driver | SeenWorker] = dict(seen)
     known.update((driver.job_id + DRIVER_SUFFIX, driver) for driver in index.jobs.drivers())
     known.update((worker.worker_id, worker) for worker in index.workers.values())
+    stands = index.nodes.standing()
     working = {place for place in map(_process, index.actors.values()) if place is not None}
 
     def row(worker: tuple[bytes, Worker | Driver | SeenWorker]) -> Row:
@@ -38,7 +41,7 @@ def list_workers(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
             return _worker_row(index, what)
         if isinstance(what, Driver):
             return _driver_row(index, what, seen.get(worker_id) or SeenWorker(worker_id))
-        return _seen_row(index, what, (what.node_id, what.pid) in working)
+        return _seen_row(index, what, (what.node_id, what.pid) in working, stands)
 
     return list_entities(known.items(), itemgetter(0), row, WORKERS, options)
 
@@ -98,10 +101,10 @@ def _id(text: str | None) -> bytes:
         return b""
 
 
-def _seen_row(index: SessionIndex, worker: SeenWorker, works: bool) -> Row:
+def _seen_row(index: SessionIndex, worker: SeenWorker, works: bool, stands: Callable[[Node], bool]) -> Row:
     """Alive until its node or its job ends; an actor may outlive the job that made it, and its worker with it."""
     node, driver = index.nodes.get(worker.node_id), index.jobs.driver(worker.job_id)
-    ends = [node.end_ms] if node is not None and not node.is_alive else []
+    ends = [node.end_ms] if node is not None and not stands(node) else []
     if driver is not None and driver.is_dead and not works:
         ends.append(driver.end_ms)
     return _row(
