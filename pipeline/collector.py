@@ -8,8 +8,9 @@
         Follower, one a session:
             read ─▶ decode ─▶ builder ─▶ ship ─▶ store
             4 MiB a round     1 segment  1 segment in flight: put (only if absent), announce, commit
-                  ▲              │
-                  └──── waits ◀──┘       the store is away: reading stops, the spool fills, posts get 503
+              │   ▲              │
+              │   └──── waits ◀──┘       the store is away: reading stops, the spool fills, posts get 503
+              └▶ outbox ─▶ server        ≤ push_bytes; never waited for: what is too much goes by the store alone
 
     the session that lives now    followed until told otherwise
     the sessions left from before one at a time, beside it, until all of each is in the store
@@ -29,6 +30,7 @@ import structlog
 from anyio.abc import TaskStatus
 
 from pipeline import node
+from pipeline.channel import open_channel
 from pipeline.config import CollectorConfig
 from pipeline.errors import ConfigError
 from pipeline.follow import Until
@@ -72,15 +74,27 @@ async def run_collector(
     spool = await anyio.to_thread.run_sync(_spool, config)
     patience = Patience(store)
 
-    def make(session: str, where: list[Place], until: Until) -> Life:
-        key = SessionKey(config.namespace, config.cluster, session)
-        return Life(config, store, patience, spool, key, where, until=until, on_segment=on_segment, at=at)
-
     places_of = partial(places, config.ray_tmp, config.data_dir, spool.durable)
-    roster = Roster(lambda: find(config.ray_tmp, spool.sessions()), places_of, make, config.rescan)
     with listening(config.host, config.events_port) as listener:
         posts = Posts(ingest_app(spool, body_limit=config.body_limit), listener)
-        async with anyio.create_task_group() as tasks:
+        async with open_channel(config) as channel, anyio.create_task_group() as tasks:
+
+            def make(session: str, where: list[Place], until: Until) -> Life:
+                key = SessionKey(config.namespace, config.cluster, session)
+                return Life(
+                    config,
+                    store,
+                    patience,
+                    spool,
+                    key,
+                    where,
+                    until=until,
+                    on_segment=on_segment,
+                    channel=channel,
+                    at=at,
+                )
+
+            roster = Roster(lambda: find(config.ray_tmp, spool.sessions()), places_of, make, config.rescan)
             tasks.start_soon(posts.run)
             tasks.start_soon(watch, partial(_watched, config, roster), config.rescan, roster.changed)
             tasks.start_soon(roster.run, tasks)

@@ -1,9 +1,12 @@
 """All of one session that is collected here: its records, and beside them its logs and what the dashboard alone knows.
 
-The records decide: the rest begins once they have found out which node this is, and ends with them.
+The records decide: the rest begins once they have found out which node this is, and ends with them. What is read is
+pushed from the moment on at which the session is the one that lives.
 """
 
 from __future__ import annotations
+
+import time
 
 import anyio
 
@@ -15,6 +18,8 @@ from pipeline.logs import LogFollower
 from pipeline.patience import Patience
 from pipeline.places import Place
 from pipeline.poll import Poller, Uses
+from pipeline.push import Channel, Pusher
+from pipeline.segment import Header
 from pipeline.ship import Announce, At, nothing
 from pipeline.store import ObjectStore
 
@@ -33,13 +38,19 @@ class Life:
         *,
         until: Until,
         on_segment: Announce | None = None,
+        channel: Channel | None = None,
         at: At = nothing,
     ) -> None:
         self._config, self._store, self._patience, self._key = config, store, patience, key
         self._uses = Uses()
+        self._on_segment = on_segment
         self.records = Follower(
-            config, store, patience, spool, key, places, until=until, on_batch=self._see, on_segment=on_segment, at=at
+            config, store, patience, spool, key, places, until=until, on_batch=self._see, on_segment=self._sealed, at=at
         )
+        self._push: Pusher | None = None
+        if channel is not None:
+            self._push = Pusher(channel, key, config.role, config.push_bytes, self.records.ask)
+        self._lives = anyio.Event()
         self._beside: list[LogFollower | Poller] = []
         self._logs: LogFollower | None = None
 
@@ -56,6 +67,8 @@ class Life:
         self.records.wake.set()
 
     def finish(self, until: Until) -> None:
+        if until == "told":
+            self._lives.set()
         for each in (self.records, *self._beside):
             each.finish(until)
 
@@ -64,13 +77,29 @@ class Life:
         return self.records.left() + (self._logs.left() if self._logs is not None else 0)
 
     async def run(self) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.records.run)
-            node = await self.records.introduced()
-            if node is not None:
-                self._beside = self._companions(node)
-                for each in self._beside:
-                    tasks.start_soon(each.run)
+        if self.until == "told":
+            self._lives.set()
+        async with anyio.create_task_group() as pushing:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.records.run)
+                node = await self.records.introduced()
+                if node is not None:
+                    self._beside = self._companions(node)
+                    for each in self._beside:
+                        tasks.start_soon(each.run)
+                    pushing.start_soon(self._pushed, node)
+            pushing.cancel_scope.cancel()
+
+    async def say_bye(self, over: bool, at_ms: int | None) -> None:
+        """To those who listen, after ``run``: nothing more comes, and where it is ``over``, the session ended then (None: now)."""
+        if self._push is not None:
+            ended_ms = at_ms or time.time_ns() // 1_000_000
+            await self._push.bye(ended_ms if over and self._config.role == "head" else None)
+
+    async def _pushed(self, node: str) -> None:
+        if self._push is not None:
+            await self._lives.wait()
+            await self._push.run(node)
 
     def _companions(self, node: str) -> list[LogFollower | Poller]:
         config, beside = self._config, (self._store, self._patience, self._key)
@@ -87,3 +116,11 @@ class Life:
     async def _see(self, key: SessionKey, node: str, chunks: list[Chunk]) -> None:
         for chunk in chunks:
             self._uses.see(chunk.data)
+        if self._push is not None:
+            self._push.offer(chunks)
+
+    async def _sealed(self, key: SessionKey, header: Header) -> None:
+        if self._push is not None:
+            self._push.sealed(header)
+        if self._on_segment is not None:
+            await self._on_segment(key, header)

@@ -126,8 +126,11 @@ class Roster:
     async def _follow(self, name: str, life: Life, before: State) -> None:
         try:
             await life.run()
-            if life.done and self._over(name, life.until):
-                await life.records.say_ended(newest_ms(before))
+            if life.done:
+                ended_ms, over = newest_ms(before), self._over(name, life.until)
+                if over:
+                    await life.records.say_ended(ended_ms)
+                await life.say_bye(over, ended_ms)
         finally:
             self._last_node = life.records.node or self._last_node
             del self._running[name]
