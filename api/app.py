@@ -27,6 +27,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 
 from api import health
 from api.answers import TextAnswer, refused
+from api.dashboard import DashboardFiles, find_builds
 from api.groups import first_error
 from api.health import StoreWatch
 from api.logs import LogStore
@@ -35,7 +36,7 @@ from api.overviews import Overviews
 from api.push import push_route
 from api.query import BadQuery
 from api.reader import UnknownSession
-from api.routes import clusters, completeness, dashboard, logs, overviews, pages, recorded, state
+from api.routes import clusters, completeness, dashboard, logs, official, overviews, pages, recorded, state
 from api.sessions import Sessions
 from pipeline.catalog import rebuild_catalog
 from pipeline.config import ServerConfig
@@ -70,6 +71,8 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.sessions = sessions
+    app.state.dashboard = DashboardFiles(find_builds(config.dashboard_dir, config.dashboards))
+    app.state.closing = anyio.Event()
     app.state.logs = LogStore(store, refresh=config.refresh)
     app.state.overviews = Overviews(sessions)
     app.state.watch = StoreWatch(store, lambda: _name_sessions(app))
@@ -85,8 +88,9 @@ def _routes() -> list[BaseRoute]:
         *completeness.ROUTES,
     ]
     own = [*pages.SESSION_ROUTES, *overviews.SESSION_ROUTES]
-    below = Router([Route("/", clusters.session_home), *own, *of_a_session], redirect_slashes=False)
+    below = Router([*official.SESSION_ROUTES, *own, *of_a_session], redirect_slashes=False)
     return [
+        *official.ROUTES,
         *pages.ROUTES,
         *overviews.ROUTES,
         *clusters.ROUTES,
@@ -102,8 +106,15 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     with first_error():
         async with app.state.sessions, anyio.create_task_group() as group:
             app.state.watch.start(group)
+            group.start_soon(_hold_nobody, app)
             yield
             group.cancel_scope.cancel()
+
+
+async def _hold_nobody(app: Starlette) -> None:
+    """Collectors whose answers are held would hold up the end."""
+    await app.state.closing.wait()
+    app.state.sessions.live.close()
 
 
 async def _name_sessions(app: Starlette) -> None:

@@ -16,7 +16,7 @@ async def open_channel(config: CollectorConfig) -> AsyncIterator[Channel | None]
     url = config.push or config.server
     if url is None:
         yield None
-    elif url.startswith("nats://"):
+    elif url.startswith(("nats://", "tls://")):
         from pipeline.push_nats import nats_channel
 
         async with nats_channel(url) as channel:

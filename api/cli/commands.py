@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import secrets
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,21 @@ import anyio
 import click
 import structlog
 from anyio import to_thread
+from msgspec import structs
 
 from api.app import create_app
 from api.cli.demo import demo
 from api.cli.logs import configure
 from api.cli.logs_and_polls import logs_and_polls_options
-from api.cli.options import collector_options, data_home, log_options, option, server_options, store_options
+from api.cli.options import (
+    collector_options,
+    data_home,
+    log_options,
+    option,
+    push_token_option,
+    server_options,
+    store_options,
+)
 from api.cli.run import address, listen, run, serve_http
 from api.cli.settings import collector_config, server_config, store_config
 from api.groups import first_error
@@ -60,6 +70,7 @@ def ray_history() -> None:
 @store_options
 @data_dir_option
 @collector_options()
+@push_token_option
 @logs_and_polls_options
 @log_options()
 def collect(**options: Any) -> None:
@@ -72,6 +83,7 @@ def collect(**options: Any) -> None:
 @ray_history.command()
 @store_options
 @server_options
+@push_token_option
 @log_options()
 def serve(**options: Any) -> None:
     """Answer from the store what the dashboards answered.
@@ -89,6 +101,7 @@ def serve(**options: Any) -> None:
 @collector_options(segment_age=UP_SEGMENT_AGE, host="--events-host")
 @logs_and_polls_options
 @server_options
+@push_token_option
 @log_options()
 def up(**options: Any) -> None:
     """Collect and serve in one process: for a laptop with Ray on it.
@@ -131,6 +144,10 @@ async def _up(collector: CollectorConfig, server: ServerConfig, stop: anyio.Even
     """The server goes on answering while the collector puts away what is left."""
     await to_thread.run_sync(_writable, collector.data_dir)
     with listen(server.host, server.port) as listener:
+        if collector.server is None and collector.push is None:
+            token = server.push_token or secrets.token_urlsafe()
+            server = structs.replace(server, push_token=token)
+            collector = structs.replace(collector, push_token=token, server=address(listener))
         async with open_store(server.store) as store:
             collected = anyio.Event()
             clean = False

@@ -225,7 +225,25 @@ def collector_options(segment_age: float | None = None, host: str = "--host") ->
             "Address of the history server to push to as things happen. Without it, news arrive with the segments.",
             metavar="URL",
         ),
+        option(
+            "--push",
+            "nats://host:4222[/prefix]: push there instead of to --server, where several servers stand behind one address.",
+            metavar="URL",
+        ),
+        size_option(
+            "--push-bytes",
+            "Memory for what was read and isn't stored yet: a server that was restarted gets that much again.",
+            default_of(CollectorConfig, "push_bytes"),
+        ),
     )
+
+
+push_token_option = option(
+    "--push-token",
+    "What collectors say to the server so that they may push to it. Without one the server takes pushes from "
+    "its own machine only. Give it by its variable: an argument can be read by others.",
+    metavar="SECRET",
+)
 
 
 server_options = stacked(
@@ -250,5 +268,16 @@ server_options = stacked(
         "Sessions loaded at once: more serve several first visitors sooner, fewer need less memory.",
         type=click.IntRange(1, 64),
         default=default_of(ServerConfig, "load_concurrency"),
+    ),
+    size_option(
+        "--live-bytes",
+        "Memory for what live sessions push until it is in the store, of all of them: "
+        "ten seconds of their records or so, compressed.",
+        default_of(ServerConfig, "live_bytes"),
+    ),
+    option(
+        "--live",
+        "nats://host:4222[/prefix]: where collectors push to with --push, so that several servers can share them.",
+        metavar="URL",
     ),
 )

@@ -11,7 +11,7 @@ import anyio
 import structlog
 import uvicorn
 from anyio.abc import TaskStatus
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
 from api.groups import first_error
 from pipeline.errors import ConfigError
@@ -80,8 +80,11 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def serve_http(app: ASGIApp, listener: socket.socket, stop: anyio.Event) -> None:
-    """Answer at ``listener`` until ``stop``; requests under way may finish, streams are cut after ``GRACE``."""
+async def serve_http(app: Starlette, listener: socket.socket, stop: anyio.Event) -> None:
+    """Answer at ``listener`` until ``stop``; requests under way may finish, streams are cut after ``GRACE``.
+
+    Those who hold a request on purpose are told by ``app.state.closing``.
+    """
     config = uvicorn.Config(
         app,
         http="httptools",
@@ -97,6 +100,7 @@ async def serve_http(app: ASGIApp, listener: socket.socket, stop: anyio.Event) -
 
         async def until_stopped() -> None:
             await stop.wait()
+            app.state.closing.set()
             server.should_exit = True
 
         group.start_soon(until_stopped)

@@ -56,6 +56,9 @@ def collector_config(options: Options, store: StoreConfig, data_dir: Path) -> Co
         linger=options["linger"],
         disk_limit=options["disk_limit"],
         server=options["server"] or None,
+        push=nats_url("--push", options["push"]),
+        push_token=push_token(options),
+        push_bytes=options["push_bytes"],
         logs=log_config(options),
         poll=poll_config(options),
         redact=options["redact"],
@@ -64,8 +67,24 @@ def collector_config(options: Options, store: StoreConfig, data_dir: Path) -> Co
 
 def server_config(options: Options, store: StoreConfig) -> ServerConfig:
     """The server's settings."""
-    names = ("host", "port", "refresh", "cache_bytes", "load_concurrency")
-    return ServerConfig(store=store, **{name: options[name] for name in names})
+    names = ("host", "port", "refresh", "cache_bytes", "load_concurrency", "live_bytes")
+    live = nats_url("--live", options["live"])
+    return ServerConfig(store=store, live=live, push_token=push_token(options), **{n: options[n] for n in names})
+
+
+def push_token(options: Options) -> str | None:
+    """The push token. Raises ``ConfigError`` for one that can't stand in a header, without saying it."""
+    token: str = options["push_token"] or ""
+    if not token.isascii() or not token.isprintable() or " " in token or len(token) > 4096:
+        raise ConfigError("--push-token must be printable ASCII without spaces")
+    return token or None
+
+
+def nats_url(name: str, url: str | None) -> str | None:
+    """Raises ``ConfigError`` for anything but ``nats://`` or ``tls://``, without saying what may have a password in it."""
+    if url and not url.startswith(("nats://", "tls://")):
+        raise ConfigError(f"{name} must be nats://host:port")
+    return url or None
 
 
 def _check_name(name: str, value: str) -> None:
