@@ -41,7 +41,7 @@ def is_build(folder: Path) -> bool:
     return (folder / INDEX).is_file() and (folder / "static").is_dir()
 
 
-def find_builds(dashboard_dir: Path | None, installed: Path) -> list[Build]:
+def find_builds(dashboard_dir: Path | None, installed: Path | None) -> list[Build]:
     """Every build there is, those the user named first."""
     found: list[Build] = []
     for folder in filter(None, (dashboard_dir, installed)):
@@ -85,9 +85,14 @@ def _as_number(order: tuple[int, ...]) -> int:
 
 
 def choose(builds: list[Build], ray_version: str | None) -> Build | None:
-    """The build that suits a session best: its own version, else the nearest of its minor line, else the nearest above, else the newest."""
+    """The build that suits a session best: its own version, else the nearest of its minor line, else the nearest above, else the newest.
+
+    One that doesn't say its version was named for all sessions, and is taken.
+    """
     if not builds:
         return None
+    if any(not build.version for build in builds):
+        return next(build for build in builds if not build.version)
     wanted = version_order(ray_version or "")
     if not wanted:
         return max(builds, key=lambda build: version_order(build.version))

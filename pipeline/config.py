@@ -119,6 +119,10 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     """Memory for loaded sessions; over it the one not asked for longest goes."""
     load_concurrency: int = 4
     """Sessions loaded at once."""
+    dashboard_dir: Path | None = None
+    """The official dashboard's pages: one build, or a folder of builds named by Ray version. Goes before all others."""
+    dashboards: Path | None = None
+    """Where ``ray-history dashboard install`` puts builds."""
     live_bytes: int = 64 << 20
     """Memory for what was pushed and isn't sealed yet, of all sessions; over it the oldest goes, and is read from the store."""
     live: str | None = None

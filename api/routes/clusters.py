@@ -1,24 +1,23 @@
 """Which sessions there are, and entering one: ``/clusters``, ``/enter_cluster/…``, a session's own address.
 
 Field and cookie names are KubeRay's, so that its manifests and Ray's ``--proxy-server-url`` go on working.
-The page at a session's address is plain HTML: it does what a list of links can do.
+What stands at a session's own address is for ``official.py``.
 """
 
 from __future__ import annotations
 
-import html
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from api.answers import plain
 from api.reader import UnknownSession
-from api.routes.session import CLUSTER_COOKIE, NAMESPACE_COOKIE, SESSION_COOKIE, named, opened, while_connected
+from api.routes.session import CLUSTER_COOKIE, NAMESPACE_COOKIE, SESSION_COOKIE, named, while_connected
 from api.sessions import Sessions
 from pipeline.catalog import SessionMetadata
 from pipeline.errors import BadKey
@@ -26,23 +25,6 @@ from pipeline.layout import SessionKey
 
 KINDS = ("raycluster", "rayjob", "rayservice")
 COOKIE_AGE = 7 * 86400
-
-STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em}"
-    "td,th{text-align:left;padding-right:2em}"
-)
-LINKS = (
-    "api/v0/tasks?detail=1&limit=1000",
-    "api/v0/tasks/summarize",
-    "api/v0/actors?detail=1",
-    "api/v0/nodes?detail=1",
-    "api/v0/workers?detail=1",
-    "api/v0/placement_groups?detail=1",
-    "api/jobs/",
-    "events",
-    "api/v0/tasks/timeline?download=1",
-    "completeness",
-)
 
 
 def row(metadata: SessionMetadata) -> dict[str, Any]:
@@ -133,24 +115,6 @@ async def add_slash(request: Request) -> Response:
         raise UnknownSession(str(exc)) from exc
     query = request.url.query
     return RedirectResponse(f"{quote(session)}/" + (f"?{query}" if query else ""), 308)
-
-
-async def session_home(request: Request) -> Response:
-    """One session as a page of links to its answers."""
-    reader = await opened(request)
-    links = "".join(f'<li><a href="{html.escape(link)}">{html.escape(link)}</a>' for link in LINKS)
-    warning = f"<p>{html.escape(reader.completeness.warning())}</p>"
-    return page(str(reader.key), f"<p>{reader.completeness.records} records</p>{warning}<ul>{links}</ul>")
-
-
-def page(title: str, body: str) -> Response:
-    """A whole page; ``body`` is HTML."""
-    title = html.escape(title)
-    text = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
-        f"<h1>{title}</h1>{body}</html>\n"
-    )
-    return HTMLResponse(text, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
 
 
 async def _listed(request: Request) -> list[SessionMetadata]:
