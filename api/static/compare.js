@@ -34,7 +34,7 @@ function show() {
       h("div", { class: "head" }, h("h2", { id: "names" }, "Tasks"),
         h("span", { class: "quiet" }, `${number(comparison.different)} of ${number(comparison.row_count)} ${comparison.grouped_by === "function" ? "functions" : "names"} differ`)),
       h("div", { class: "body bar-of-tools" },
-        h("input", { type: "search", class: "grow", id: "search", placeholder: "Search names  ( / )", "aria-label": "Search names", oninput: (event) => { search = event.target.value.toLowerCase(); rows(); } }),
+        h("input", { type: "search", class: "grow", id: "search", value: search, placeholder: "Search names  ( / )", "aria-label": "Search names", oninput: (event) => { search = event.target.value; rows(); } }),
         h("button", { type: "button", id: "only", "aria-pressed": String(only), onclick: () => { only = !only; $("#only").setAttribute("aria-pressed", String(only)); rows(); } }, "Differences only")),
       h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Tasks by name" }, h("table", { id: "compared" }, h("thead"), h("tbody"))),
       h("div", { class: "empty", id: "empty", hidden: true })),
@@ -104,7 +104,7 @@ const VALUES = {
 
 function rows() {
   const all = compared.comparison.rows;
-  let found = all.filter((row) => (!only || row.differs.length) && row.name.toLowerCase().includes(search));
+  let found = all.filter((row) => (!only || row.differs.length) && row.name.toLowerCase().includes(search.toLowerCase()));
   if (sort.key) {
     const value = VALUES[sort.key];
     const known = found.filter((row) => value(row) !== null);

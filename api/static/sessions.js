@@ -63,10 +63,10 @@ async function load() {
     if (own !== newest) return;
     problem(null);
     const text = JSON.stringify(page);
-    if (text === last) return;
-    last = text;
     shown = page;
-    show();
+    if (text !== last) show();
+    last = text;
+    count();
   } catch (error) {
     if (own === newest) problem(error);
   }
@@ -89,7 +89,6 @@ function show() {
   $("#range").textContent = sessions.length ? `${number(offset + 1)}–${number(offset + sessions.length)}` : "";
   $("#previous").disabled = offset === 0;
   $("#next").disabled = offset + sessions.length >= matched;
-  count();
 }
 
 function turned(key, sort) {
@@ -126,7 +125,7 @@ function showRows(sessions) {
 
 function withCounts(known) {
   const own = counted.get(sessionId(known));
-  return own && (!known.summary || own.summary?.as_of_ms > known.summary.as_of_ms) ? { ...known, ...own } : known;
+  return own && (!known.summary || own.summary?.as_of_ms >= known.summary.as_of_ms) ? { ...known, ...own } : known;
 }
 
 function row(known, style) {
