@@ -54,7 +54,7 @@ def parsed(command: str, *arguments: str) -> dict[str, Any]:
 
 
 def test_the_commands_are_these() -> None:
-    assert sorted(COMMANDS) == ["collect", "demo", "serve", "up"]
+    assert sorted(COMMANDS) == ["collect", "dashboard", "demo", "serve", "up"]
 
 
 def test_collect_has_every_option_that_was_asked_for() -> None:
@@ -132,8 +132,8 @@ def test_defaults_are_those_of_the_settings(tmp_path: Path) -> None:
     store = StoreConfig(url="file:///x")
     collect = parsed("collect", "--store", store.url)
     assert collector_config(collect, store_config(collect), tmp_path) == CollectorConfig(store=store, data_dir=tmp_path)
-    serve = parsed("serve", "--store", store.url)
-    assert server_config(serve, store_config(serve)) == ServerConfig(store=store)
+    serve = parsed("serve", "--store", store.url, "--dashboards", str(tmp_path))
+    assert server_config(serve, store_config(serve)) == ServerConfig(store=store, dashboards=tmp_path)
 
 
 def test_up_keeps_both_sides_apart(tmp_path: Path) -> None:

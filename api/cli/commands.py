@@ -15,6 +15,7 @@ from anyio import to_thread
 from msgspec import structs
 
 from api.app import create_app
+from api.cli.dashboard import dashboard
 from api.cli.demo import demo
 from api.cli.logs import configure
 from api.cli.logs_and_polls import logs_and_polls_options
@@ -124,6 +125,7 @@ def up(**options: Any) -> None:
 
 
 ray_history.add_command(demo)
+ray_history.add_command(dashboard)
 
 
 async def _collect(config: CollectorConfig, stop: anyio.Event) -> None:

@@ -13,7 +13,7 @@ from anyio import to_thread
 from api.app import create_app
 from api.cli.expect import compare
 from api.cli.logs import configure
-from api.cli.options import log_options, option, port_option
+from api.cli.options import data_home, log_options, option, port_option
 from api.cli.recording import Recording, play
 from api.cli.run import address, listen, run, serve_http
 from api.groups import first_error
@@ -55,7 +55,7 @@ def demo(recording: Path, port: int, once: bool, **options: Any) -> None:
             root = Path(name)
             store = StoreConfig(url=f"file://{root / 'store'}")
             await _collected(played, root, store)
-            serving = ServerConfig(store=store)
+            serving = ServerConfig(store=store, dashboards=data_home() / "dashboards")
             async with open_store(store) as opened:
                 with first_error():
                     async with anyio.create_task_group() as group:

@@ -246,6 +246,21 @@ push_token_option = option(
 )
 
 
+dashboard_dir_option = option(
+    "--dashboard-dir",
+    "The Ray dashboard's own pages to show sessions with: one build (Ray's dashboard/client/build), or a folder of them "
+    "named by version. Give it where the server can't install any; it goes before all others.",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+)
+
+dashboards_option = option(
+    "--dashboards",
+    "Where the pages that were installed are, a folder a version. Put it on a volume that outlives the container.",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=lambda: data_home() / "dashboards",
+    show_default="~/.local/share/ray-history/dashboards",
+)
+
 server_options = stacked(
     option(
         "--host",
@@ -269,6 +284,8 @@ server_options = stacked(
         type=click.IntRange(1, 64),
         default=default_of(ServerConfig, "load_concurrency"),
     ),
+    dashboard_dir_option,
+    dashboards_option,
     size_option(
         "--live-bytes",
         "Memory for what live sessions push until it is in the store, of all of them: "

@@ -67,9 +67,15 @@ def collector_config(options: Options, store: StoreConfig, data_dir: Path) -> Co
 
 def server_config(options: Options, store: StoreConfig) -> ServerConfig:
     """The server's settings."""
-    names = ("host", "port", "refresh", "cache_bytes", "load_concurrency", "live_bytes")
+    names = ("host", "port", "refresh", "cache_bytes", "load_concurrency", "live_bytes", "dashboard_dir")
     live = nats_url("--live", options["live"])
-    return ServerConfig(store=store, live=live, push_token=push_token(options), **{n: options[n] for n in names})
+    return ServerConfig(
+        store=store,
+        live=live,
+        push_token=push_token(options),
+        dashboards=options["dashboards"].expanduser(),
+        **{name: options[name] for name in names},
+    )
 
 
 def push_token(options: Options) -> str | None:
