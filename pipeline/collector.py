@@ -34,7 +34,6 @@ from pipeline.channel import open_channel
 from pipeline.config import CollectorConfig
 from pipeline.errors import ConfigError
 from pipeline.follow import Until
-from pipeline.ingest import ingest_app
 from pipeline.layout import SessionKey
 from pipeline.life import Life
 from pipeline.patience import Patience
@@ -76,7 +75,7 @@ async def run_collector(
 
     places_of = partial(places, config.ray_tmp, config.data_dir, spool.durable)
     with listening(config.host, config.events_port) as listener:
-        posts = Posts(ingest_app(spool, body_limit=config.body_limit), listener)
+        posts = Posts(spool, config.body_limit, listener)
         async with open_channel(config) as channel, anyio.create_task_group() as tasks:
 
             def make(session: str, where: list[Place], until: Until) -> Life:

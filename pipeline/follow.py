@@ -25,7 +25,7 @@ from pipeline import checkpoint, metrics, node
 from pipeline.about import ended, seen
 from pipeline.batch import Body, Chunk, SegmentBuilder
 from pipeline.config import CollectorConfig
-from pipeline.cursor import Cursor, Position
+from pipeline.cursor import START, Cursor, Position
 from pipeline.errors import HoleError
 from pipeline.intake import Intake, Taken
 from pipeline.layout import SessionKey
@@ -44,11 +44,18 @@ OnBatch = Callable[[SessionKey, str, list[Chunk]], Awaitable[None]]
 log = structlog.get_logger()
 
 
+_SPOOL = f"{SPOOL.name}/"
+
+
 class SpoolFiles(Protocol):
-    """What a follower asks of the spool. Both may block for a moment."""
+    """What a follower asks of the spool. Each may block for a moment."""
+
+    def durable(self, session: str, filename: str) -> int | None:
+        """How much of a file may be read; None for one that isn't registered: its writing hasn't begun."""
+        ...
 
     def active(self, session: str) -> str | None:
-        """The name of the file that may still be appended to; every other one of the session never is again."""
+        """The name of the file that may still be appended to; every other registered one never is again."""
         ...
 
     def release(self, session: str, filename: str) -> None:
@@ -85,6 +92,7 @@ class Follower:
         self._config, self._store, self._patience, self._spool = config, store, patience, spool
         self._on_batch, self._on_segment, self._at, self._now_ns = on_batch, on_segment, at, now_ns
         self._asked = False
+        self._closed: set[str] = set()
         self._released: set[str] = set()
         self._shipper: Shipper | None = None
         self._intake = self._begin_intake({})
@@ -117,7 +125,7 @@ class Follower:
         while not await self._follow(self.node):
             pass
         self.done = True
-        metrics.BYTES_UNREAD.labels(self.key.session).set(0)
+        metrics.BYTES_UNREAD.remove(self.key.session)
 
     async def _follow(self, node_id: str) -> bool:
         """From the cursor on; False where that has to begin again because another collector wrote."""
@@ -134,7 +142,7 @@ class Follower:
             announce=self._on_segment,
             at=self._at,
         )
-        self._intake = self._begin_intake(cursor.sources)
+        self._intake, self._closed = self._begin_intake(cursor.sources), set()
         self._builder = SegmentBuilder(self._config.segment_bytes, self._config.segment_age)
         self._log.info("following", node=node_id, next_seq=cursor.seq + 1, sources=len(cursor.sources))
         send, receive = anyio.create_memory_object_stream[Body](0)
@@ -146,7 +154,7 @@ class Follower:
             if not complete:
                 tasks.cancel_scope.cancel()
         if complete:
-            await self._release(shipper, await self._writable())
+            await self._release(shipper)
         return complete
 
     async def _ship(self, receive: MemoryObjectReceiveStream[Body], shipper: Shipper) -> bool:
@@ -165,14 +173,14 @@ class Follower:
             while True:
                 until, asked = self.until, self._asked
                 self._asked = False
-                writable = await self._writable()
+                self._closed = await anyio.to_thread.run_sync(self._closed_files)
                 taken = await self._intake.take()
                 self._at("read")
                 await self._gather(taken, send)
                 metrics.BYTES_UNREAD.labels(self.key.session).set(self._intake.tailer.unread())
                 if not taken.more:
                     await self._close_due(until, asked, send)
-                    await self._release(shipper, writable)
+                    await self._release(shipper)
                     if until == "stopped" or (until == "read" and self._builder.empty and self._committed(shipper)):
                         return
                     await self._wait()
@@ -211,17 +219,23 @@ class Follower:
     def _committed(self, shipper: Shipper) -> bool:
         return all(shipper.cursor.end(source) == at.end for source, at in self._intake.tailer.positions.items())
 
-    async def _writable(self) -> str | None:
-        return await anyio.to_thread.run_sync(self._spool.active, self.key.session)
+    def _closed_files(self) -> set[str]:
+        """The spool files seen so far that are never appended to again. Blocking.
 
-    async def _release(self, shipper: Shipper, writable: str | None) -> None:
-        """Give back spool files that are all in the store. ``writable`` was asked for before they were read to the end."""
-        for source, position in list(self._intake.tailer.positions.items()):
-            folder, _, filename = source.partition("/")
+        A file is registered once it can be active. So one that is registered, and after that isn't active, is closed.
+        """
+        session = self.key.session
+        seen = [source.removeprefix(_SPOOL) for source in self._intake.tailer.sizes() if source.startswith(_SPOOL)]
+        registered = {name for name in seen if self._spool.durable(session, name) is not None}
+        return registered - {self._spool.active(session)}
+
+    async def _release(self, shipper: Shipper) -> None:
+        """Give back closed spool files that are all in the store: closed before they were read to their end."""
+        for filename in self._closed:
+            source = _SPOOL + filename
+            position = self._intake.tailer.positions.get(source, START)
             committed = shipper.cursor.end(source) == position.end
-            if folder != SPOOL.name or filename == writable or source in self._released or not committed:
-                continue
-            if self._intake.tailer.drained(source):
+            if committed and source not in self._released and self._intake.tailer.drained(source):
                 await anyio.to_thread.run_sync(self._spool.release, self.key.session, filename)
                 self._released.add(source)
                 self._at("released")
@@ -230,8 +244,7 @@ class Follower:
         """Spool files in the cursor that are gone were released: they never come back."""
         spool = next((place.path for place in self.places if place.folder is SPOOL), None)
         names = await anyio.to_thread.run_sync(_names, spool)
-        folder = f"{SPOOL.name}/"
-        cursor.forget([s for s in cursor.sources if s.startswith(folder) and s.removeprefix(folder) not in names])
+        cursor.forget([s for s in cursor.sources if s.startswith(_SPOOL) and s.removeprefix(_SPOOL) not in names])
 
     async def say_ended(self, at_ms: int | None) -> None:
         """The session is over; only the head's collector says so."""

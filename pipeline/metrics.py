@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+# posts answered, by the status of the answer
+POSTS = Counter("ray_history_posts_total", "posts answered", ["status"])
+
+# bytes of posts that were taken, unpacked
+POST_BYTES = Counter("ray_history_post_bytes_total", "bytes of posts that were taken")
+
+# posted records, by what became of them: accepted | duplicate | quarantined
+RECORDS_POSTED = Counter("ray_history_records_posted_total", "posted records", ["outcome"])
+
+# bytes on disk that wait for the store, or are kept to know what is posted again
+SPOOL_BYTES = Gauge("ray_history_spool_bytes", "bytes of the spool on disk")
+
 # lines taken from sources, by the dialect of the source
 LINES_READ = Counter("ray_history_lines_read_total", "lines read from sources", ["dialect"])
 

@@ -1,4 +1,7 @@
-"""The HTTP server that takes posts: uvicorn inside our task group, on a socket we hold, without signal handlers."""
+"""The HTTP server that takes posts: uvicorn inside our task group, on a socket we hold, without signal handlers.
+
+Beside ``/v1/events`` it answers ``/metrics`` and the probes.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ from collections.abc import Generator, Iterator
 
 import anyio
 import uvicorn
-from starlette.types import ASGIApp
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from pipeline import metrics
 from pipeline.errors import ConfigError
+from pipeline.ingest import Metrics, Outcome, ingest_app
+from pipeline.spool import Spool
 
 UNDER_WAY = 3
 """Seconds for posts that are under way when told to stop: as long as Ray waits for an answer."""
@@ -31,9 +37,14 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 class Posts:
-    """Runs an app on a socket until ``finish``."""
+    """Takes posts into a spool until ``finish``."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    def __init__(self, spool: Spool, body_limit: int, listener: socket.socket) -> None:
+        def render() -> tuple[bytes, str]:
+            metrics.SPOOL_BYTES.set(spool.used_bytes)
+            return generate_latest(), CONTENT_TYPE_LATEST
+
+        app = ingest_app(spool, body_limit=body_limit, metrics=Metrics(render=render, count=_count))
         self.port: int = listener.getsockname()[1]
         self._listener = listener
         self._finished = anyio.Event()
@@ -57,6 +68,15 @@ class Posts:
         """Take no more connections, let posts under way be answered, and return when they were."""
         self._server.should_exit = True
         await self._finished.wait()
+
+
+def _count(post: Outcome) -> None:
+    metrics.POSTS.labels(post.status).inc()
+    if post.result is not None:
+        metrics.POST_BYTES.inc(post.size)
+        metrics.RECORDS_POSTED.labels("accepted").inc(post.result.accepted)
+        metrics.RECORDS_POSTED.labels("duplicate").inc(post.result.duplicates)
+        metrics.RECORDS_POSTED.labels("quarantined").inc(post.result.quarantined)
 
 
 class _Server(uvicorn.Server):

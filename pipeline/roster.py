@@ -20,6 +20,8 @@ from pipeline.places import Place
 from pipeline.session import Sessions, State, newest_ms, state
 from pipeline.watch import Wake
 
+LOOK_BACK = 5  # times less often than for what is current it is looked at sessions left from before
+
 log = structlog.get_logger()
 
 Find = Callable[[], Sessions]
@@ -38,11 +40,11 @@ class Roster:
         self._without: set[str] = set()  # sessions that were tried without a node id
         self._last_node: str | None = None
         self._wake = Wake()
+        self._look_back_at = 0.0
         self._stopping = False
 
     def changed(self) -> None:
-        """Something may have changed: everybody looks again."""
-        self._wake.set()
+        """Something may have changed in a session that is followed."""
         for life in self._running.values():
             life.wake()
 
@@ -61,7 +63,8 @@ class Roster:
         """Keep following, until ``finish`` is called."""
         while True:
             sessions = await anyio.to_thread.run_sync(self._find)
-            unfinished = await self._unfinished(sessions.others)
+            look_back = anyio.current_time() >= self._look_back_at
+            unfinished = await self._unfinished(sessions.others) if look_back else []
             if self._stopping:
                 return
             if sessions.current not in (None, self.current):
@@ -71,6 +74,8 @@ class Roster:
             for name, before in unfinished[:1]:
                 if set(self._running) <= {self.current}:
                     tasks.start_soon(self._follow, name, self._begin(name, "read"), before)
+            if look_back and not unfinished:
+                self._look_back_at = anyio.current_time() + LOOK_BACK * self._rescan
             await self._wake.wait(self._rescan)
 
     async def finish(self) -> None:
@@ -134,6 +139,7 @@ class Roster:
         finally:
             self._last_node = life.records.node or self._last_node
             del self._running[name]
+            self._look_back_at = 0.0
             self._wake.set()
         if life.done:
             self._without.discard(name)

@@ -326,3 +326,25 @@ async def test_bytes_gone_before_they_were_read_are_said_in_the_next_header(
 
 async def is_in(store: MemoryStore, one: bytes) -> bool:
     return one in await stored_lines(store, key())
+
+
+async def test_what_it_does_can_be_seen_at_metrics(tmp_path: Path, store: MemoryStore) -> None:
+    config = settings(tmp_path)
+    RayFolder(config.ray_tmp).begin()
+    async with collecting(config, store) as it, httpx.AsyncClient() as client:
+        before = figures((await client.get(f"{it.url}/metrics")).text)
+        assert await post(it.url, event(1), event(1), 17) == 200
+        await settled(lambda: has_count(store, 1))
+        after = figures((await client.get(f"{it.url}/metrics")).text)
+    assert after["ray_history_spool_bytes"] > 0
+    grown = {name: value - before.get(name, 0) for name, value in after.items()}
+    assert grown['ray_history_posts_total{status="200"}'] == 1
+    assert grown['ray_history_records_posted_total{outcome="accepted"}'] == 1
+    assert grown['ray_history_records_posted_total{outcome="duplicate"}'] == 1
+    assert grown['ray_history_records_posted_total{outcome="quarantined"}'] == 1
+    assert grown['ray_history_lines_read_total{dialect="ray_event"}'] == 1
+
+
+def figures(text: str) -> dict[str, float]:
+    lines = [each.rpartition(" ") for each in text.splitlines() if not each.startswith("#")]
+    return {name: float(value) for name, _, value in lines}

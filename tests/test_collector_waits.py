@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import anyio
@@ -11,12 +10,11 @@ import structlog
 from structlog.testing import capture_logs
 from support.collecting import RayFolder, append, collecting, key, line, settings, settled
 from support.flaky import FlakyStore, down
-from support.storecheck import stored_lines, stored_records, stored_segments
+from support.storecheck import stored_records, stored_segments
 from test_collector_ships import event, has, has_count, post
 
 from pipeline import metrics
 from pipeline.errors import Denied, NotFound, StoreError, Throttled, Unavailable
-from pipeline.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -94,36 +92,6 @@ async def test_told_to_stop_with_a_dead_store_it_ends_within_the_budget_and_says
         await settled(lambda: has(store, key(), {line(1), line(2), line(3)}))
 
 
-async def test_with_the_store_away_reading_stops_posts_are_refused_and_then_all_flows(
-    tmp_path: Path, store: FlakyStore
-) -> None:
-    config = settings(tmp_path, segment_bytes=100_000, disk_limit=400_000)
-    ray = RayFolder(config.ray_tmp)
-    ray.begin()
-    reads = 0
-
-    def count(point: str) -> None:
-        nonlocal reads
-        reads += point == "read"
-
-    async with collecting(config, store, at=count) as it:
-        await settled(lambda: is_there(store, key().metadata))
-        store.away = down()
-        number = taken = 0
-        while await post(it.url, event(number) | {"message": "x" * 50_000}) == 200:
-            number = taken = number + 1
-            assert number < 100
-        assert taken >= 4
-        await settled(lambda: is_still(lambda: reads))
-        store.away = None
-        await settled(lambda: has_count(store, taken))
-        await settled(lambda: is_taken(it.url, number))
-        await settled(lambda: has_count(store, taken + 1))
-    assert it.clean
-    ids = [json.loads(each)["eventId"] for each in await stored_lines(store, key())]
-    assert sorted(ids) == sorted(f"id-{n}" for n in range(taken + 1))
-
-
 async def test_a_backlog_is_never_read_far_ahead_of_what_is_stored(tmp_path: Path, store: FlakyStore) -> None:
     config = settings(tmp_path, segment_bytes=1 << 20)
     ray = RayFolder(config.ray_tmp)
@@ -178,19 +146,5 @@ async def test_two_collectors_of_one_node_never_write_a_record_twice(tmp_path: P
     assert len(keys_put) > len(set(keys_put)), "they never met: nothing was tested"
 
 
-async def is_taken(url: str, number: int) -> bool:
-    return await post(url, event(number) | {"message": "x" * 50_000}) == 200
-
-
 async def told(said: list[structlog.typing.EventDict], event: str, times: int = 1) -> bool:
     return sum(each["event"] == event for each in said) >= times
-
-
-async def is_there(store: MemoryStore, name: str) -> bool:
-    return any(info.key == name for info in await store.list(name))
-
-
-async def is_still(figure) -> bool:
-    before = figure()
-    await anyio.sleep(0.3)
-    return figure() == before

@@ -42,7 +42,7 @@ async def main(root: Path, where: str) -> int:
     async def run(*, task_status: anyio.abc.TaskStatus[int]) -> None:
         nonlocal clean
         at = KillAt(point, int(times or 1))
-        config = settings(root, segment_age=0.05, segment_bytes=4096)
+        config = settings(root, segment_age=0.05, segment_bytes=4096, disk_limit=80_000)
         clean = await run_collector(config, FileStore(root / "store"), stop=stop, at=at, task_status=task_status)
 
     with anyio.open_signal_receiver(signal.SIGTERM) as signals:

@@ -1,0 +1,78 @@
+"""A post answered 200 is in the store before its spool file goes, however small the files and however full the disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anyio
+import pytest
+from support.collecting import RayFolder, collecting, key, settings, settled
+from support.flaky import FlakyStore, down
+from support.storecheck import stored_lines
+from test_collector_ships import event, has_count, post
+
+from pipeline.store import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+
+async def all_of(store: MemoryStore, ids: set[str]) -> bool:
+    lines = await stored_lines(store, key())
+    return {json.loads(each)["eventId"] for each in lines} == ids and len(lines) == len(ids)
+
+
+@pytest.mark.parametrize("role", ["one after the other", "all at once"])
+async def test_every_post_answered_200_is_stored_while_files_come_and_go(tmp_path: Path, role: str) -> None:
+    """Each post closes its file, so a file is made, filled, closed, shipped and released for every one."""
+    config = settings(tmp_path, disk_limit=64_000, segment_bytes=20_000, segment_age=0.05, rescan=0.01)
+    RayFolder(config.ray_tmp).begin()
+    store = MemoryStore()
+    taken: set[str] = set()
+
+    async def send(number: int) -> None:
+        if await post(it.url, event(number) | {"message": "x" * 9_000}) == 200:
+            taken.add(f"id-{number}")
+
+    async with collecting(config, store) as it:
+        for number in range(0, 150, 5):
+            async with anyio.create_task_group() as tasks:
+                for each in range(number, number + 5):
+                    if role == "all at once":
+                        tasks.start_soon(send, each)
+                    else:
+                        await send(each)
+    assert it.clean
+    assert len(taken) > 50
+    assert await all_of(store, taken)
+    left = list((config.data_dir / "spool").rglob("*.jsonl"))
+    assert len(left) <= 1, "only the newest is kept, to know what is posted again"
+
+
+async def test_with_the_store_away_the_spool_fills_posts_are_refused_and_all_flows_once_it_is_back(
+    tmp_path: Path,
+) -> None:
+    config = settings(tmp_path, segment_bytes=100_000, disk_limit=400_000)
+    RayFolder(config.ray_tmp).begin()
+    store = FlakyStore()
+
+    async def is_taken(number: int) -> bool:
+        return await post(it.url, event(number) | {"message": "x" * 50_000}) == 200
+
+    async with collecting(config, store) as it:
+        await settled(lambda: has_metadata(store))
+        store.away = down()
+        taken = 0
+        while await is_taken(taken):
+            taken += 1
+            assert taken < 100
+        assert taken >= 4
+        store.away = None
+        await settled(lambda: has_count(store, taken))
+        await settled(lambda: is_taken(taken))
+    assert it.clean
+    assert await all_of(store, {f"id-{n}" for n in range(taken + 1)})
+
+
+async def has_metadata(store: MemoryStore) -> bool:
+    return bool(await store.list(key().metadata))
