@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from api.query import ListOptions, Row, list_response
@@ -10,6 +11,7 @@ from api.snapshots import Snapshots
 
 URL = "/api/v0/runtime_envs?detail=1&limit=10000"
 _COLUMNS = RUNTIME_ENVS.shown(detail=True)
+_DIGITS = re.compile(r"[0-9]{1,20}")
 
 
 def list_runtime_envs(snapshots: Snapshots, options: ListOptions) -> dict[str, Any]:
@@ -25,11 +27,18 @@ def _row(value: Row) -> Row | None:
         isinstance(row["runtime_env"], dict | str)
         and isinstance(row["success"], bool)
         and isinstance(row["node_id"], str)
-        and (row["creation_time_ms"] is None or isinstance(row["creation_time_ms"], int | float))
+        and (row["creation_time_ms"] is None or _time(row["creation_time_ms"]) is not None)
     )
     return row if fits else None
 
 
 def _newest_first(row: Row) -> float:
     """Ray puts those first that were never made."""
-    return float("-inf") if row["creation_time_ms"] is None else -row["creation_time_ms"]
+    time = _time(row["creation_time_ms"])
+    return float("-inf") if time is None else -time
+
+
+def _time(value: Any) -> float | None:
+    """Ray writes this number as a text, as protobuf's JSON does with 64 bits."""
+    number = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
+    return float(number) if isinstance(number, int | float) and not isinstance(number, bool) else None
