@@ -148,6 +148,10 @@ class Sessions:
         await self._bring_up(entry)
         return entry.reader
 
+    async def look(self, key: SessionKey) -> None:
+        """Have the session looked at in the store, however fresh it is. Raises what ``open`` raises."""
+        await self._entry(key).look()
+
     async def _bring_up(self, entry: Entry) -> None:
         """Up to date by the store, and by what was pushed."""
         key = entry.reader.key
