@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import structlog
@@ -66,7 +67,7 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
             Full: _full,
             Exception: _internal_error,
         },
-        lifespan=_lifespan,
+        lifespan=partial(_lifespan, config.live),
         max_body_size=MAX_BODY,
     )
     app.router.redirect_slashes = False
@@ -102,11 +103,15 @@ def _routes() -> list[BaseRoute]:
 
 
 @asynccontextmanager
-async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+async def _lifespan(live: str | None, app: Starlette) -> AsyncIterator[None]:
     with first_error():
         async with app.state.sessions, anyio.create_task_group() as group:
             app.state.watch.start(group)
             group.start_soon(_hold_nobody, app)
+            if live is not None:
+                from api.live_from_nats import follow_nats
+
+                group.start_soon(follow_nats, live, app.state.sessions.live)
             yield
             group.cancel_scope.cancel()
 

@@ -53,11 +53,13 @@ class Live:
         self.on_news: News | None = None
         self.on_want: Callable[[SessionKey], None] | None = None
         """Told where somebody begins to want a session, or wants a segment closed."""
+        self.catching_up: set[SessionKey] = set()
+        """Sessions whose records have begun to come, and aren't all here yet."""
         self.now_ms = now_ms
         self.clock = clock
         self._asked: dict[SessionKey, float] = {}
         self._watchers: Counter[SessionKey] = Counter()
-        self._seal: dict[tuple[SessionKey, str], bool] = {}
+        self._seal: dict[SessionKey, set[str]] = {}
         self._bells: dict[SessionKey, anyio.Event] = {}
         self._said: dict[SessionKey, anyio.Event] = {}
         self._held = 0
@@ -66,17 +68,25 @@ class Live:
 
     # what comes in
 
-    def take(self, key: SessionKey, push: Push, data: bytes, *, durable: bool = False) -> Answer:
-        """Note a message whose head was checked. Raises ``Full``. ``durable``: it came by a way that repeats for itself."""
+    def take(
+        self, key: SessionKey, push: Push, data: bytes, *, durable: bool = False, at_ms: int | None = None
+    ) -> Answer:
+        """Note a message whose head was checked. Raises ``Full``.
+
+        ``durable``: it came by a way that keeps what it was given. ``at_ms``: when it was said, where that isn't now.
+        """
         self._forget()
-        if not self.liveness.hear(key, push, self.now_ms()):
+        if not self.liveness.hear(key, push, self.now_ms() if at_ms is None else at_ms):
             raise Full("too many nodes are pushing to this server")
         PUSHES_TAKEN.labels(push.word).inc()
         answer = self._note(key, push, data, durable)
         LIVE_BYTES.set(self.ring.nbytes)
+        self._speak(key)
+        return answer
+
+    def _speak(self, key: SessionKey) -> None:
         if (said := self._said.pop(key, None)) is not None:
             said.set()
-        return answer
 
     def _note(self, key: SessionKey, push: Push, data: bytes, durable: bool) -> Answer:
         batch, cursor = None, {}
@@ -109,7 +119,9 @@ class Live:
 
     def finish(self, key: SessionKey, node: str, answer: Answer) -> Answer:
         """The answer as it is when it goes out."""
-        seal = self._seal.pop((key, node), False)
+        seal = node in self._seal.get(key, ())
+        if seal:
+            self._seal[key].discard(node)
         return Answer(cursor=answer.cursor, again=answer.again, seal=seal, watched=self.wanted(key))
 
     # what is wanted
@@ -145,16 +157,38 @@ class Live:
         """How many words each node has said that is there."""
         return {name: self._words(key, name) for name in self.liveness.present(key, self.now_ms())}
 
+    def caught_up(self, key: SessionKey) -> None:
+        """All of a session's records that were on their way are here."""
+        self.catching_up.discard(key)
+        self._speak(key)
+
     async def hear(self, key: SessionKey, words: dict[str, int], within: float) -> None:
         """Return when each of these nodes has said another word, or after ``within`` seconds."""
         with anyio.move_on_after(within):
-            while any(self._words(key, name) == count for name, count in words.items()):
+            while any(self._words(key, name) == count for name, count in words.items()) or key in self.catching_up:
                 await self._said.setdefault(key, anyio.Event()).wait()
 
     def ask_seal(self, key: SessionKey, node: str) -> None:
         """Have a node's collector close its segment; asked in its next answer, which goes out now."""
-        self._seal[key, node] = True
+        self._seal.setdefault(key, set()).add(node)
         self._call(key)
+
+    def take_seals(self, key: SessionKey) -> list[str]:
+        """The nodes that are to be asked, for whoever asks them."""
+        return sorted(self._seal.pop(key, ()))
+
+    def wanted_keys(self) -> list[SessionKey]:
+        """The sessions that somebody wants."""
+        return [key for key in {*self._watchers, *self._asked} if self.wanted(key)]
+
+    def let_go(self, key: SessionKey) -> None:
+        """What was pushed of a session is not followed any more: what is held of it gets old."""
+        for node in self.ring.nodes(key):
+            self.ring.forget(key, node)
+
+    def told(self, key: SessionKey, nodes: list[str]) -> bool:
+        """Whether all that these nodes had to tell so far has come by push."""
+        return key not in self.catching_up and self.liveness.told(key, nodes, self.now_ms())
 
     def close(self) -> None:
         """Hold nobody any more: the server stops."""
@@ -185,4 +219,4 @@ class Live:
         for key, node in self.liveness.forget(before_ms):
             self.ring.forget(key, node)
         self._asked = {key: at for key, at in self._asked.items() if now - at < WANTED_SECONDS}
-        self._seal = {(key, node): True for key, node in self._seal if self.wanted(key)}
+        self._seal = {key: nodes for key, nodes in self._seal.items() if nodes and self.wanted(key)}

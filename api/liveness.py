@@ -44,7 +44,7 @@ class Liveness:
         self._nodes = 0
 
     def hear(self, key: SessionKey, push: Push, now_ms: int) -> bool:
-        """Note a word. False, and nothing noted, where there are too many to remember."""
+        """Note a word that was said then. False, and nothing noted, where there are too many to remember."""
         heard = self._heard.get(key)
         node = heard.nodes.get(push.node) if heard is not None else None
         if node is None:
@@ -56,8 +56,11 @@ class Liveness:
             node = heard.nodes[push.node] = NodeHeard(now_ms)
             self._nodes += 1
         assert heard is not None
-        heard.last_ms = node.last_ms = now_ms
         node.words += 1
+        if now_ms < node.last_ms:
+            return True  # said before what was heard already
+        node.last_ms = now_ms
+        heard.last_ms = max(now_ms, heard.last_ms)
         node.gone = push.word == "bye"
         if push.role == "head":
             heard.head_ms = now_ms
@@ -87,9 +90,11 @@ class Liveness:
         return [name for name, node in heard.nodes.items() if not node.gone and now_ms - node.last_ms < HEARD_MS]
 
     def told(self, key: SessionKey, nodes: list[str], now_ms: int) -> bool:
-        """Whether these nodes are known to have told all they had so far: there, or silent after they had been heard."""
-        heard = self._heard.get(key)
-        return heard is not None and bool(self.present(key, now_ms)) and all(name in heard.nodes for name in nodes)
+        """Whether these nodes are all there, or have said good-bye, and one at least is there."""
+        heard, present = self._heard.get(key), self.present(key, now_ms)
+        return bool(present) and all(
+            name in present or (heard is not None and name in heard.nodes and heard.nodes[name].gone) for name in nodes
+        )
 
     def status(self, metadata: SessionMetadata, sealed_ms: int | None, now_ms: int) -> Status | None:
         """See ``status.py``. ``sealed_ms``: when its newest segment was sealed, None where nobody looked."""

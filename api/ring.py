@@ -116,6 +116,10 @@ class Ring:
         """What is held of a session, of each node in the order in which it came."""
         return [batch for node in self._nodes.get(key, {}).values() for batch in node.batches]
 
+    def nodes(self, key: SessionKey) -> list[str]:
+        """The nodes that are known of a session."""
+        return list(self._nodes.get(key, ()))
+
     def forget(self, key: SessionKey, node: str) -> None:
         """A collector has gone for good."""
         nodes = self._nodes.get(key, {})

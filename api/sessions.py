@@ -281,9 +281,9 @@ class Sessions:
     def _fresh(self, entry: Entry) -> bool:
         if entry.looked is None:
             return False
-        reader, now_ms = entry.reader, self.live.now_ms()
+        reader = entry.reader
         age = self._config.refresh
-        if self.live.liveness.told(reader.key, list(reader.completeness.nodes), now_ms):
+        if self.live.told(reader.key, list(reader.completeness.nodes)):
             age = max(age, PUSHED_AGE) if entry.feed.whole else age
         elif reader.metadata is not None and reader.metadata.ended_ms is not None:
             age = max(age, ENDED_AGE)
