@@ -20,6 +20,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from api.lives import life_of
+from api.paging import Beyond, Chosen, E, Entry, as_rows, name_of, own_order, page, sort_key
+from api.refusal import BadQuery as BadQuery
 from api.schemas import Column, Schema, SourceFilter
 
 DEFAULT_LIMIT = 100
@@ -31,14 +34,6 @@ Value = str | int | float | bool
 Query = Iterable[tuple[str, str]]
 
 
-class BadQuery(ValueError):
-    """A request that Ray refuses. ``str(exc)`` is the ``msg`` of the answer, ``status`` its HTTP status."""
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 class Filter(Struct, frozen=True):
     """``column predicate value``, as asked; ``predicate`` is ``=`` or ``!=``."""
 
@@ -48,13 +43,14 @@ class Filter(Struct, frozen=True):
 
 
 class ListOptions(Struct, frozen=True):
-    """What a list request asks for."""
+    """What a list request asks for; ``beyond`` where it asks for more than Ray knows of (``paging.py``)."""
 
     limit: int = DEFAULT_LIMIT
     timeout: int = DEFAULT_TIMEOUT
     detail: bool = False
     exclude_driver: bool = True
     filters: tuple[Filter, ...] = ()
+    beyond: Beyond | None = None
 
 
 class SummaryOptions(Struct, frozen=True):
@@ -209,18 +205,24 @@ def _check_id(text: str, length: int) -> None:
 
 def filter_rows(rows: Iterable[Row], schema: Schema, filters: Sequence[Filter]) -> list[Row]:
     """The rows that pass every filter, in their order. A column is refused when the first row gets as far as it."""
+    passes = row_filter(schema, filters)
+    return [row for row in rows if passes(row)]
+
+
+def row_filter(schema: Schema, filters: Sequence[Filter]) -> Callable[[Row], bool]:
+    """Whether a row passes every filter."""
     filterable = schema.filterable()
     typed = [(item.column.lower(), item.predicate, typed_value(item, schema.column(item.column))) for item in filters]
-    return [row for row in rows if _passes(row, typed, schema, filterable)]
 
+    def passes(row: Row) -> bool:
+        for name, predicate, value in typed:
+            if name not in filterable:
+                raise unsupported_column(name, schema)
+            if name not in row or not matches(row[name], predicate, value):
+                return False
+        return True
 
-def _passes(row: Row, typed: list[tuple[str, str, Value]], schema: Schema, filterable: frozenset[str]) -> bool:
-    for name, predicate, value in typed:
-        if name not in filterable:
-            raise unsupported_column(name, schema)
-        if name not in row or not matches(row[name], predicate, value):
-            return False
-    return True
+    return passes
 
 
 def envelope(total: int, num_after_truncation: int, num_filtered: int, result: Any) -> dict[str, Any]:
@@ -247,17 +249,50 @@ def list_response(
     A column that a row lacks is shown as None and never matches a filter. ``total`` is for a caller that
     knows of more rows than it gives, ``order`` for one whose rows aren't sorted by one column.
     """
-    handed = [
-        Filter(item.column, item.predicate, item.value)
-        for item, source in check_source(schema, options.filters)
-        if source.narrows
-    ]
+    if options.beyond is not None:
+        return choose(rows, lambda row: row, schema, options, options.beyond)
+    handed = _narrowing(schema, options.filters)
     after_source = len(filter_rows(rows, schema, handed)) if handed else len(rows)
     filtered = filter_rows(rows, schema, options.filters)
     filtered.sort(key=order or (lambda row: row.get(schema.sort_by) or ""))
     shown = schema.shown(options.detail)
     result = [project(row, shown) for row in filtered[: options.limit]]
     return envelope(len(rows) if total is None else total, after_source, len(filtered), result)
+
+
+def _narrowing(schema: Schema, filters: Sequence[Filter]) -> list[Filter]:
+    return [item for item, source in check_source(schema, filters) if source.narrows]
+
+
+def choose(
+    things: Iterable[E], row: Callable[[E], Row], schema: Schema, options: ListOptions, beyond: Beyond
+) -> dict[str, Any]:
+    """Answer a request that asks for more than Ray knows of. ``row`` makes the whole row of a thing."""
+    narrows = row_filter(schema, _narrowing(schema, options.filters))
+    passes = row_filter(schema, options.filters)
+    life = life_of(schema) if beyond.ranged else None
+    order = beyond.order or own_order(schema)
+    column = schema.column(order.column)
+    total = at_source = 0
+    named: dict[str, int] = {}
+    entries: list[Entry] = []
+    for thing in things:
+        known = row(thing)
+        total += 1
+        at_source += narrows(known)
+        if passes(known) and (life is None or beyond.overlaps(*life(known))):
+            name = name_of(known, schema)
+            named[name] = count = named.get(name, 0) + 1
+            entries.append((sort_key(known.get(order.column), column), f"{name}#{count}" if count > 1 else name, thing))
+    found, token = page(entries, order, beyond)
+    chosen = Chosen([thing for _, _, thing in found], row, beyond.fields or schema.shown(options.detail))
+    return chosen_answer((total, at_source, len(entries)), chosen, token, beyond)
+
+
+def chosen_answer(counts: tuple[int, int, int], chosen: Chosen[E], token: str | None, beyond: Beyond) -> dict[str, Any]:
+    """The envelope around what was chosen: the rows, or for a stream what makes them."""
+    answer = envelope(*counts, chosen if beyond.stream else as_rows(chosen.columns, chosen.cells(0, len(chosen))))
+    return answer | ({"next_page_token": token} if beyond.paged else {})
 
 
 def project(row: Mapping[str, Any], columns: Sequence[str]) -> Row:

@@ -144,19 +144,24 @@ async def put_question(request: Request, question: Question, headers: dict[str, 
     caching = cache_headers(request, reader, over, browser)
     if (same := not_modified(request, caching)) is not None:
         return same
-    asked = Asked(
+    asked = asked_of(request, reader, query)
+    body = await reader.query(lambda index: encode(question(index, asked)))
+    return json_bytes(body, headers=caching | (headers or {}))
+
+
+def asked_of(request: Request, reader: SessionReader, query: list[tuple[str, str]]) -> Asked:
+    """What a view may need to know of this request."""
+    return Asked(
         key=reader.key,
         ray_version=reader.ray_version,
         snapshots=reader.snapshots,
         query=query,
         path=dict(request.path_params),
         warning=reader.completeness.warning(),
-        browser=browser,
-        over_ms=over,
+        browser=from_browser(request),
+        over_ms=over_ms(request, reader),
         now_ms=request.app.state.overviews.now_ms(),
     )
-    body = await reader.query(lambda index: encode(question(index, asked)))
-    return json_bytes(body, headers=caching | (headers or {}))
 
 
 def answering(question: Question) -> Callable[[Request], Awaitable[Response]]:

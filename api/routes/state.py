@@ -12,8 +12,20 @@ from starlette.routing import Route
 
 from api.answers import enveloped
 from api.index.session_index import SessionIndex
-from api.query import ListOptions, SummaryOptions, parse_list_options, parse_summary_options
+from api.query import ListOptions, SummaryOptions, parse_summary_options
+from api.routes.lists import View, listing
 from api.routes.session import Asked, Question, answering, put_question
+from api.schemas import (
+    ACTORS,
+    CLUSTER_EVENTS,
+    JOBS,
+    NODES,
+    OBJECTS,
+    PLACEMENT_GROUPS,
+    RUNTIME_ENVS,
+    TASKS,
+    WORKERS,
+)
 from api.views.actors import list_actors, summarize_actors
 from api.views.closing import close_tasks
 from api.views.cluster import cluster_metadata, timezone
@@ -22,7 +34,6 @@ from api.views.jobs import list_jobs
 from api.views.nodes import list_nodes
 from api.views.objects import list_objects, summarize_objects
 from api.views.placement_groups import list_placement_groups
-from api.views.redaction import redacted_rows
 from api.views.runtime_envs import list_runtime_envs
 from api.views.summaries import summarize_tasks
 from api.views.tasks import list_tasks
@@ -32,22 +43,12 @@ from api.views.told_jobs import told_jobs
 from api.views.workers import list_workers
 
 ListView = Callable[[SessionIndex, ListOptions], dict[str, Any]]
-AskedView = Callable[[SessionIndex, ListOptions, Asked], dict[str, Any]]
 SummaryView = Callable[[SessionIndex, SummaryOptions], dict[str, Any]]
 
 
-def _list(view: ListView) -> Question:
-    return _list_asked(lambda index, options, asked: view(index, options))
-
-
-def _list_asked(view: AskedView) -> Question:
-    def question(index: SessionIndex, asked: Asked) -> dict[str, Any]:
-        answer = view(index, parse_list_options(asked.query), asked)
-        if asked.browser:
-            answer["result"] = redacted_rows(answer["result"])
-        return _warned(answer, asked)
-
-    return question
+def _of(view: ListView) -> View:
+    """A view that the index is enough for."""
+    return lambda index, options, asked: view(index, options)
 
 
 def _summary(view: SummaryView) -> Question:
@@ -63,11 +64,9 @@ def _warned(answer: dict[str, Any], asked: Asked) -> dict[str, Any]:
     return enveloped({"result": answer})
 
 
-def _tasks(index: SessionIndex, options: ListOptions, asked: Asked) -> dict[str, Any]:
-    answer = list_tasks(index, options)
+def _close_tasks(rows: list[dict[str, Any]], asked: Asked) -> None:
     if asked.close_ms:
-        close_tasks(answer["result"], asked.close_ms)
-    return answer
+        close_tasks(rows, asked.close_ms)
 
 
 def _jobs(index: SessionIndex, options: ListOptions, asked: Asked) -> dict[str, Any]:
@@ -101,18 +100,18 @@ async def _timeline(request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/api/v0/tasks", answering(_list_asked(_tasks))),
+    Route("/api/v0/tasks", listing(TASKS, _of(list_tasks), _close_tasks)),
     Route("/api/v0/tasks/summarize", answering(_summary(summarize_tasks))),
     Route("/api/v0/tasks/timeline", _timeline),
-    Route("/api/v0/actors", answering(_list(list_actors))),
+    Route("/api/v0/actors", listing(ACTORS, _of(list_actors))),
     Route("/api/v0/actors/summarize", answering(_summary(summarize_actors))),
-    Route("/api/v0/nodes", answering(_list(list_nodes))),
-    Route("/api/v0/workers", answering(_list(list_workers))),
-    Route("/api/v0/jobs", answering(_list_asked(_jobs))),
-    Route("/api/v0/placement_groups", answering(_list_asked(_groups))),
-    Route("/api/v0/runtime_envs", answering(_list_asked(_runtime_envs))),
-    Route("/api/v0/cluster_events", answering(_list_asked(_cluster_events))),
-    Route("/api/v0/objects", answering(_list(lambda index, options: list_objects(options)))),
+    Route("/api/v0/nodes", listing(NODES, _of(list_nodes))),
+    Route("/api/v0/workers", listing(WORKERS, _of(list_workers))),
+    Route("/api/v0/jobs", listing(JOBS, _jobs)),
+    Route("/api/v0/placement_groups", listing(PLACEMENT_GROUPS, _groups)),
+    Route("/api/v0/runtime_envs", listing(RUNTIME_ENVS, _runtime_envs)),
+    Route("/api/v0/cluster_events", listing(CLUSTER_EVENTS, _cluster_events)),
+    Route("/api/v0/objects", listing(OBJECTS, _of(lambda index, options: list_objects(options)))),
     Route("/api/v0/objects/summarize", answering(_summary(lambda index, options: summarize_objects(options)))),
     Route("/api/v0/cluster_metadata", answering(_cluster_metadata)),
 ]

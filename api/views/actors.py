@@ -8,6 +8,7 @@ from typing import Any
 
 from api.index.actors import Actor
 from api.index.session_index import SessionIndex
+from api.lives import BEGIN, END
 from api.query import ListOptions, Row, SummaryOptions, envelope
 from api.schemas import ACTORS
 from api.views.google_style import google_style
@@ -36,8 +37,9 @@ _EXPLANATIONS = (
 
 def list_actors(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
     """``/api/v0/actors``."""
-    answer = list_entities(index.actors.values(), _id, _row, ACTORS, options)
-    if options.detail:
+    row = _row if options.beyond is None else _whole_row
+    answer = list_entities(index.actors.values(), _id, row, ACTORS, options)
+    if options.detail and options.beyond is None:
         for row in answer["result"]:
             actor = index.actors.get(bytes.fromhex(row["actor_id"]))
             if actor is not None:
@@ -82,6 +84,12 @@ def _detail(actor: Actor) -> Row:
         "label_selector": what.label_selector,
         "fallback_strategy": None,
     }
+
+
+def _whole_row(actor: Actor) -> Row:
+    """Every column, and when the actor lived."""
+    life = {BEGIN: actor.created_ns // _MS, END: actor.end_ns // _MS if actor.state == "DEAD" else None}
+    return _row(actor) | _detail(actor) | life
 
 
 def summarize_actors(index: SessionIndex, options: SummaryOptions) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
-from api.query import ListOptions, Row, list_response
+from api.query import ListOptions, Row, choose, list_response
 from api.schemas import Schema
 
 E = TypeVar("E")
@@ -41,6 +41,8 @@ def list_entities(
     options: ListOptions,
 ) -> dict[str, Any]:
     """Answer a list request over ``entities``, which sort by ``key`` as their rows do by ``schema.sort_by``."""
+    if options.beyond is not None:
+        return choose(entities, row, schema, options, options.beyond)
     if options.filters:
         return list_response(Rows(entities, row), schema, options)
     first = heapq.nsmallest(options.limit, entities, key=key)

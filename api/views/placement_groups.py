@@ -8,6 +8,7 @@ from typing import Any
 from api.index.order import time_of
 from api.index.placement_groups import PlacementGroup
 from api.index.session_index import SessionIndex
+from api.lives import END
 from api.query import ListOptions, Row, list_response
 from api.schemas import PLACEMENT_GROUPS
 from pipeline.events import Bundle
@@ -47,6 +48,7 @@ def _row(group: PlacementGroup) -> Row:
         "stats": _stats(group),
         "topology_strategy": {},
         "topology_assignments": {},
+        END: time_of(group.latest) // 1_000_000 if group.state == "REMOVED" else None,
     }
 
 

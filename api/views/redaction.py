@@ -55,3 +55,5 @@ def _info(info: Any) -> Any:
 
 
 _MASKS = {"runtime_env": _runtime_env, "serialized_runtime_env": _serialized, "runtime_env_info": _info}
+MASKED = frozenset(_MASKS)
+"""Columns that a page isn't shown the whole of."""

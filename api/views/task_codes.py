@@ -18,6 +18,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from api.columns import Interner
 from api.index.definitions import Template
 from api.index.outcome import FAILED, IMPLIED_ERROR_TYPE, REPORTED
 from api.index.tasks import TaskTable
@@ -26,6 +27,8 @@ from pipeline.events import TASK_STATUS
 Rows = NDArray[np.intp]
 Codes = NDArray[Any]
 
+_FEW = 4
+"""So many times fewer rows than there are: their names are worked out alone."""
 _DEFAULT_CONFIG = {"setup_timeout_seconds": 600, "eager_install": True, "log_files": []}
 
 
@@ -95,56 +98,73 @@ class TaskCodes:
 
     def name(self, rows: Rows) -> Coded:
         """The name shown: the given one, else the function's; of an actor's method, with the actor's own name."""
+        if self._names is None and _FEW * len(rows) < len(self.tasks):
+            return self._names_of(rows)
         if self._names is None:
-            self._names = self._all_names()
+            self._names = self._names_of(np.arange(len(self.tasks)))
         return Coded(self._names.codes[rows], self._names.cell)
 
-    def _all_names(self) -> Coded:
+    def _names_of(self, rows: Rows) -> Coded:
         tasks = self.tasks
-        count = len(tasks)
-        texts = list(tasks.names.values)
-        known = {text: code for code, text in enumerate(texts)}
+        count, made = len(tasks), _Made(tasks.names)
+        template = tasks.template.array(count)[rows]
+        unnamed = np.array(
+            [-1 if item.named else made.code(item.func_or_class_name) for item in tasks.templates.values]
+        )
+        ran_as = tasks.ran_as.array(count)[rows]
+        name = tasks.name.array(count)[rows]
+        codes = np.where(unnamed[template] < 0, name, np.where(ran_as, ran_as, unnamed[template]))
+        self._name_creations(rows, codes, template, made)
+        self._name_methods(rows, codes, template, made)
+        return Coded(codes, made.text)
 
-        def code_of(text: str) -> int:
-            code = known.get(text)
-            if code is None:
-                code = known[text] = len(texts)
-                texts.append(text)
-            return code
-
-        template = tasks.template.array(count)
-        unnamed = np.array([-1 if item.named else code_of(item.func_or_class_name) for item in tasks.templates.values])
-        ran_as = tasks.ran_as.array(count)
-        codes = np.where(unnamed[template] < 0, tasks.name.array(count), np.where(ran_as, ran_as, unnamed[template]))
-        self._name_creations(codes, template, unnamed, code_of)
-        self._name_methods(codes, template, texts, code_of)
-        return Coded(codes, texts.__getitem__)
-
-    def _name_creations(self, codes: Codes, template: Codes, unnamed: Codes, code_of: Callable[[str], int]) -> None:
+    def _name_creations(self, rows: Rows, codes: Codes, template: Codes, made: _Made) -> None:
         # The export dialect doesn't name tasks; Ray names the creation of a named actor after it.
         values = self.tasks.templates.values
         nameless = np.array([item.type == "ACTOR_CREATION_TASK" and not item.named for item in values])
         actors = self.tasks.actor.cells
-        for row in np.flatnonzero(nameless[template] & (self.tasks.ran_as.array(len(template)) == 0)).tolist():
-            actor = self._find_actor(self.tasks.actors.values[actors[row]])
+        ran_as = self.tasks.ran_as.array(len(self.tasks))[rows]
+        for at in np.flatnonzero(nameless[template] & (ran_as == 0)).tolist():
+            actor = self._find_actor(self.tasks.actors.values[actors[int(rows[at])]])
             if actor is not None and actor.definition is not None and actor.definition.name:
-                codes[row] = code_of(f"{actor.definition.name}:{values[template[row]].func_or_class_name}")
+                codes[at] = made.code(f"{actor.definition.name}:{values[template[at]].func_or_class_name}")
 
-    def _name_methods(self, codes: Codes, template: Codes, texts: list[str], code_of: Callable[[str], int]) -> None:
+    def _name_methods(self, rows: Rows, codes: Codes, template: Codes, made: _Made) -> None:
         values, repr_names = self.tasks.templates.values, self.tasks.repr_names
         if len(repr_names) == 1:
             return
         method = np.array([item.type == "ACTOR_TASK" for item in values])
-        own = self.tasks.repr_name.array(len(self.tasks))
-        rows = np.flatnonzero(method[template] & (own > 0))
-        made: dict[tuple[int, int, int], int] = {}
-        for row in rows.tolist():
-            key = (int(codes[row]), int(template[row]), int(own[row]))
-            if key not in made:
-                name = texts[key[0]]
+        own = self.tasks.repr_name.array(len(self.tasks))[rows]
+        shown: dict[tuple[int, int, int], int] = {}
+        for at in np.flatnonzero(method[template] & (own > 0)).tolist():
+            key = (int(codes[at]), int(template[at]), int(own[at]))
+            if key not in shown:
+                name = made.text(key[0])
                 given = name != values[key[1]].func_or_class_name
-                made[key] = key[0] if given else code_of(f"{repr_names.values[key[2]]}.{name.split('.')[-1]}")
-            codes[row] = made[key]
+                shown[key] = key[0] if given else made.code(f"{repr_names.values[key[2]]}.{name.split('.')[-1]}")
+            codes[at] = shown[key]
+
+
+class _Made:
+    """Names as codes: those of the table, and after them those that are made up of several columns."""
+
+    def __init__(self, names: Interner[str]) -> None:
+        self._names = names
+        self._first = len(names)
+        self._texts: list[str] = []
+        self._codes: dict[str, int] = {}
+
+    def code(self, text: str) -> int:
+        known = self._names.codes.get(text, self._first)
+        if known < self._first:
+            return known
+        code = self._codes.setdefault(text, self._first + len(self._texts))
+        if code == self._first + len(self._texts):
+            self._texts.append(text)
+        return code
+
+    def text(self, code: int) -> str:
+        return self._names.values[code] if code < self._first else self._texts[code - self._first]
 
 
 def _hex(value: bytes) -> str | None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from api.index.outcome import FAILED, FINISHED, JOB_ENDED, REPORTED, WORKER_DIED, job_ended_message, worker_died_message
-from api.index.tasks import LOG_FIELDS
+from api.index.tasks import LOG_FIELDS, TASK_ID_BYTES
+from api.paging import as_rows
 from api.query import Row
 from api.schemas import TASKS
-from api.views.task_codes import Rows, TaskCodes
+from api.views.task_codes import Coded, Rows, TaskCodes
 from pipeline.events import TASK_STATUS
 
 CREATED, RUNNING = TASK_STATUS.index("PENDING_ARGS_AVAIL"), TASK_STATUS.index("RUNNING")
@@ -22,15 +25,64 @@ _COLOURS = re.compile(r"\x1b[^m]*m")
 def make_rows(codes: TaskCodes, rows: Rows, detail: bool) -> list[Row]:
     """The rows of an answer, in the order given."""
     shown = TASKS.shown(detail)
-    columns = [_cells(codes, name, rows) for name in shown]
-    return [dict(zip(shown, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    return as_rows(shown, make_cells(codes, rows, shown))
+
+
+def make_cells(codes: TaskCodes, rows: Rows, columns: Iterable[str]) -> list[list[Any]]:
+    """What some columns show of some rows, by column. Cells of one kind may be one object."""
+    return [_cells(codes, name, rows) for name in columns]
 
 
 def _cells(codes: TaskCodes, name: str, rows: Rows) -> list[Any]:
+    if name in TIMES:
+        return [None if at != at else at for at in times_ms(codes, rows, *TIMES[name]).tolist()]
+    if name == "error_message":
+        return Coded(*error_codes(codes, rows)).cells()
+    if name in _IDS:
+        return _ids(
+            getattr(codes.tasks, _IDS[name]).array(len(codes.tasks))[rows], nil="" if name != "task_id" else None
+        )
     cell = _OWN.get(name)
     if cell is None:
         return codes.column(name, rows).cells()
     return [cell(codes, row) for row in rows.tolist()]
+
+
+def _ids(ids: NDArray[np.uint8], nil: str | None) -> list[str]:
+    text, width = ids.tobytes().hex(), 2 * TASK_ID_BYTES
+    shown = [text[at : at + width] for at in range(0, len(text), width)]
+    return shown if nil is None else [nil if each == _NIL else each for each in shown]
+
+
+def times_ms(codes: TaskCodes, rows: Rows, *states: int) -> NDArray[np.float64]:
+    """When attempts came into the first of ``states`` that they were in, as Ray shows it; NaN where in none."""
+    tasks, outcome = codes.tasks, codes.outcome
+    count = len(tasks)
+    mask = tasks.mask.array(count)[rows]
+    found = np.full(len(rows), np.nan)
+    for state in reversed(states):
+        column = tasks.times[state]
+        at_ns = column.array(count)[rows] if column is not None else np.zeros(len(rows), np.int64)
+        there = (mask >> state & 1).astype(np.bool_)
+        if state == FAILED:
+            implied = ~there & (outcome.cause[rows] != REPORTED)
+            at_ns = np.where(implied, outcome.implied_ns[rows], at_ns)
+            there |= implied
+        # Ray floors an integer by a float: whole milliseconds, as a float.
+        np.copyto(found, np.floor_divide(at_ns.astype(np.float64), 1e6), where=there)
+    return found
+
+
+def error_codes(codes: TaskCodes, rows: Rows) -> tuple[NDArray[np.int64], Callable[[int], Any]]:
+    """Why attempts failed: a number for each message, and the message of a number."""
+    tasks, outcome = codes.tasks, codes.outcome
+    count = len(tasks)
+    cause = outcome.cause[rows].astype(np.int64)
+    reported = np.where(tasks.error_type.array(count)[rows] > 0, tasks.error.array(count)[rows].astype(np.int64) + 1, 0)
+    whose = np.choose(cause, (reported, tasks.worker.array(count)[rows], tasks.job.array(count)[rows]))
+    kinds = np.where(outcome.state[rows] == FAILED, 1 + cause + 3 * whose, 0)
+    _, first, numbers = np.unique(kinds, return_index=True, return_inverse=True)
+    return numbers, lambda number: error_message(codes, int(rows[first[number]]))
 
 
 def task_id(codes: TaskCodes, row: int) -> str:
@@ -78,6 +130,10 @@ def _time_of(*states: int) -> Callable[[TaskCodes, int], float | None]:
 
 
 creation_time_ms = _time_of(CREATED)
+TIMES = {"creation_time_ms": (CREATED,), "start_time_ms": (RUNNING,), "end_time_ms": (FAILED, FINISHED)}
+"""Columns that show a time, and the states that it is the time of."""
+_IDS = {"task_id": "task_id", "parent_task_id": "parent_id"}
+_NIL = "00" * TASK_ID_BYTES
 
 
 def profiling_data(codes: TaskCodes, row: int) -> dict[str, Any]:
@@ -139,13 +195,7 @@ def error_message(codes: TaskCodes, row: int) -> str | None:
 
 
 _OWN: dict[str, Callable[[TaskCodes, int], Any]] = {
-    "task_id": task_id,
-    "parent_task_id": parent_task_id,
     "events": _events,
     "profiling_data": profiling_data,
-    "creation_time_ms": creation_time_ms,
-    "start_time_ms": _time_of(RUNNING),
-    "end_time_ms": _time_of(FAILED, FINISHED),
     "task_log_info": _task_log_info,
-    "error_message": error_message,
 }
