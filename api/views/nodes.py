@@ -20,6 +20,7 @@ from api.schemas import NODES
 from api.views.actors import logical_actor
 from api.views.google_style import google_style
 from api.views.listing import list_entities
+from api.views.node_workers import node_workers
 from pipeline.events import NodeDefinition
 
 SUMMARY_FETCHED = "Node summary fetched."
@@ -97,7 +98,8 @@ def node_detail(index: SessionIndex, node_id: str) -> dict[str, Any] | None:
         actor.actor_id.hex(): logical_actor(index, actor) for actor in index.actors.values() if _lives_on(actor, node)
     }
     stands = index.nodes.standing()(node)
-    return google_style({"detail": {**_summary(index, node, stands), "actors": actors, "workers": []}})
+    workers = node_workers(index, node) if stands else []
+    return google_style({"detail": {**_summary(index, node, stands), "actors": actors, "workers": workers}})
 
 
 def _lives_on(actor: Actor, node: Node) -> bool:
@@ -111,6 +113,7 @@ def _summary(index: SessionIndex, node: Node, stands: bool) -> dict[str, Any]:
         "ip": what.node_ip_address,
         "raylet": _raylet(index, node, stands),
         "bootTime": node.start_ms / 1000,  # the machine's own isn't known, and none shows as "Invalid Date"
+        "cpu": 0,
         "loadAvg": [[0, 0, 0], [0, 0, 0]],
         "networkSpeed": [0, 0],
         "cmdline": [],

@@ -28,14 +28,31 @@ _UNDEFINED = WorkerDefinition(b"", b"", "WORKER", 0)
 
 def list_workers(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
     """``/api/v0/workers``."""
+    known, row = _workers(index)
+    return list_entities(known.items(), itemgetter(0), row, WORKERS, options)
+
+
+def workers_left(index: SessionIndex, node_id: bytes) -> list[Row]:
+    """The rows of those on one node that nothing says have ended."""
+    known, row = _workers(index)
+    name = node_id.hex()
+    rows = map(row, sorted(known.items(), key=itemgetter(0)))
+    return [worker for worker in rows if worker["is_alive"] and worker["node_id"] == name]
+
+
+_Known = Worker | Driver | SeenWorker
+
+
+def _workers(index: SessionIndex) -> tuple[dict[bytes, _Known], Callable[[tuple[bytes, _Known]], Row]]:
+    """All that are known, and what makes a row of one."""
     seen = index.seen_workers()
-    known: dict[bytes, Worker | Driver | SeenWorker] = dict(seen)
+    known: dict[bytes, _Known] = dict(seen)
     known.update((driver.job_id + DRIVER_SUFFIX, driver) for driver in index.jobs.drivers())
     known.update((worker.worker_id, worker) for worker in index.workers.values())
     stands = index.nodes.standing()
     working = {place for place in map(_process, index.actors.values()) if place is not None}
 
-    def row(worker: tuple[bytes, Worker | Driver | SeenWorker]) -> Row:
+    def row(worker: tuple[bytes, _Known]) -> Row:
         worker_id, what = worker
         if isinstance(what, Worker):
             return _worker_row(index, what)
@@ -43,7 +60,7 @@ def list_workers(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
             return _driver_row(index, what, seen.get(worker_id) or SeenWorker(worker_id))
         return _seen_row(index, what, (what.node_id, what.pid) in working, stands)
 
-    return list_entities(known.items(), itemgetter(0), row, WORKERS, options)
+    return known, row
 
 
 def _process(actor: Actor) -> tuple[bytes, int] | None:
