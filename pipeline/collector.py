@@ -75,7 +75,6 @@ async def run_collector(
 
     places_of = partial(places, config.ray_tmp, config.data_dir, spool.durable)
     with listening(config.host, config.events_port) as listener:
-        posts = Posts(spool, config.body_limit, listener)
         async with open_channel(config) as channel, anyio.create_task_group() as tasks:
 
             def make(session: str, where: list[Place], until: Until) -> Life:
@@ -94,6 +93,7 @@ async def run_collector(
                 )
 
             roster = Roster(lambda: find(config.ray_tmp, spool.sessions()), places_of, make, config.rescan)
+            posts = Posts(spool, config.body_limit, listener, roster.changed)
             tasks.start_soon(posts.run)
             tasks.start_soon(watch, partial(_watched, config, roster), config.rescan, roster.changed)
             tasks.start_soon(roster.run, tasks)

@@ -92,6 +92,7 @@ class Follower:
         self._config, self._store, self._patience, self._spool = config, store, patience, spool
         self._on_batch, self._on_segment, self._at, self._now_ns = on_batch, on_segment, at, now_ns
         self._asked = False
+        self._looked = float("-inf")
         self._closed: set[str] = set()
         self._released: set[str] = set()
         self._shipper: Shipper | None = None
@@ -175,6 +176,7 @@ class Follower:
                 self._asked = False
                 self._closed = await anyio.to_thread.run_sync(self._closed_files)
                 taken = await self._intake.take()
+                self._looked = anyio.current_time()
                 self._at("read")
                 await self._gather(taken, send)
                 metrics.BYTES_UNREAD.labels(self.key.session).set(self._intake.tailer.unread())
@@ -211,8 +213,9 @@ class Follower:
     async def _wait(self) -> None:
         now = anyio.current_time()
         await self.wake.wait(min(self._config.rescan, self._builder.due_at() - now))
-        if self._config.linger and self.until != "stopped":
-            await anyio.sleep(self._config.linger)
+        pause = self._config.linger - (anyio.current_time() - self._looked)
+        if pause > 0 and self.until != "stopped":
+            await anyio.sleep(pause)
 
     # what was shipped
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import anyio
 import uvicorn
@@ -37,14 +37,19 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 class Posts:
-    """Takes posts into a spool until ``finish``."""
+    """Takes posts into a spool until ``finish``. ``taken`` is called after each: what was posted can be read now."""
 
-    def __init__(self, spool: Spool, body_limit: int, listener: socket.socket) -> None:
+    def __init__(self, spool: Spool, body_limit: int, listener: socket.socket, taken: Callable[[], None]) -> None:
         def render() -> tuple[bytes, str]:
             metrics.SPOOL_BYTES.set(spool.used_bytes)
             return generate_latest(), CONTENT_TYPE_LATEST
 
-        app = ingest_app(spool, body_limit=body_limit, metrics=Metrics(render=render, count=_count))
+        def count(post: Outcome) -> None:
+            _count(post)
+            if post.result is not None:
+                taken()
+
+        app = ingest_app(spool, body_limit=body_limit, metrics=Metrics(render=render, count=count))
         self.port: int = listener.getsockname()[1]
         self._listener = listener
         self._finished = anyio.Event()
