@@ -14,6 +14,7 @@ from api.schemas import ACTORS
 from api.views.google_style import google_style
 from api.views.listing import list_entities
 from pipeline.events import ActorDefinition
+from pipeline.redact import show_masked
 
 ALL_FETCHED = "All actors fetched."
 ONE_FETCHED = "Actor details fetched."
@@ -73,7 +74,7 @@ def _detail(actor: Actor) -> Row:
     """The other columns, of the rows that are shown."""
     what = actor.definition or _UNDEFINED
     return {
-        "serialized_runtime_env": what.serialized_runtime_env,
+        "serialized_runtime_env": show_masked(what.serialized_runtime_env),
         "required_resources": what.required_resources,
         "death_cause": actor.death_cause,
         "is_detached": what.is_detached,

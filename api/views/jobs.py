@@ -20,6 +20,7 @@ from api.index.session_index import SessionIndex
 from api.query import ListOptions, Row, list_response
 from api.schemas import JOBS
 from api.views.told_jobs import find, merge, with_told
+from pipeline.redact import show_masked
 
 NO_ENTRYPOINT = "Entrypoint not found."
 _MS = 1_000_000
@@ -243,7 +244,7 @@ def _submitted_env(known: Submitted) -> dict[str, Any] | None:
 
 def _runtime_env(text: str) -> dict[str, Any]:
     try:
-        env = msgspec.json.decode(text)
+        env = show_masked(msgspec.json.decode(text))
     except (msgspec.DecodeError, RecursionError):
         return {}
     return env if isinstance(env, dict) else {}

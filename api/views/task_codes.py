@@ -23,6 +23,7 @@ from api.index.definitions import Template
 from api.index.outcome import FAILED, IMPLIED_ERROR_TYPE, REPORTED
 from api.index.tasks import TaskTable
 from pipeline.events import TASK_STATUS
+from pipeline.redact import show_masked
 
 Rows = NDArray[np.intp]
 Codes = NDArray[Any]
@@ -197,7 +198,7 @@ def _runtime_env_info(template: Template) -> dict[str, Any] | None:
         given = env.get("config")
         config = _DEFAULT_CONFIG | (given if isinstance(given, dict) else {})
     uris = template.runtime_env_uris or _uris(env)
-    info: dict[str, Any] = {"serialized_runtime_env": text}
+    info: dict[str, Any] = {"serialized_runtime_env": show_masked(text)}
     if any((uris or {}).values()):
         info["uris"] = uris
     if config is not None and (text or any(config.values())):
