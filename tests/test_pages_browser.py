@@ -411,6 +411,21 @@ def test_every_curl_line_of_a_session_answers(browser: Browser, site: Site) -> N
             assert page.request.get(link).status == 200, link
 
 
+def test_a_nodes_log_files_are_asked_for_when_someone_opens_them(browser: Browser, site: Site) -> None:
+    asked: list[str] = []
+    with visit(
+        browser, site.base, faults=True
+    ) as visited:  # this session's logs were never stored, and Ray's answer is 500
+        visited.page.on("request", lambda request: asked.append(request.url))
+        page = visited.open(at(site.recorded, "overview"), "#durations")
+        assert not any("/api/v0/logs" in url for url in asked)
+        page.locator("section[aria-labelledby=nodes] summary").click()
+        expect(page.locator("section[aria-labelledby=nodes] details div")).to_contain_text(
+            "No log file can be listed: Agent for node id"
+        )
+        assert sum("/api/v0/logs?node_id=" in url for url in asked) == 1
+
+
 def test_run_times_sort_by_any_column_from_the_keyboard(browser: Browser, site: Site) -> None:
     with visit(browser, site.base) as visited:
         page = visited.open(at(site.recorded, "overview"), "#durations")
@@ -460,11 +475,11 @@ def test_events_appear_as_they_happen_and_pause_holds_them(browser: Browser, sit
     with visit(browser, site.base) as visited:
         page = visited.open(at(LIVE_KEY, "tail"), "#link[data-state=open]")
         rows = page.locator("#rows li")
-        site.stream.push("task", 1, name="train", state="RUNNING", job_id=JOB.hex(), task_id="ab" * 24)
+        site.stream.push("task", 1, name="train", state="RUNNING", created_ms=RECORDS + 1234, job_id=JOB.hex())
         site.stream.push("actor", 2, class_name="Counter", state="ALIVE")
         site.stream.push("node", 3, node_ip="10.0.0.7", state="DEAD", state_message="Expected termination")
         expect(rows).to_have_count(3)
-        expect(rows.nth(0)).to_contain_text(re.compile(r"^\d\d:\d\d:\d\d\.\d{3}task\s*running\s*train"))
+        expect(rows.nth(0)).to_contain_text(re.compile(r"^02:00:01\.234\s*task\s*running\s*train"))
         expect(rows.nth(2)).to_contain_text("Expected termination")
         page.keyboard.press("Space")
         expect(page.get_by_role("button", name="Go on")).to_have_attribute("aria-pressed", "true")

@@ -38,14 +38,15 @@ export async function ask(path, { signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Error("the server can't be reached");
   }
+  const text = await answer.text();
   let body = null;
   try {
-    body = await answer.json();
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
+    body = JSON.parse(text);
+  } catch {
+    // some of Ray's refusals are plain text
   }
-  if (!answer.ok) {
-    const refused = new Error(body?.msg || `the server answered ${answer.status}`);
+  if (!answer.ok || body === null) {
+    const refused = new Error(body?.msg || (answer.ok ? "the server's answer can't be read" : text.slice(0, 500)) || `the server answered ${answer.status}`);
     refused.status = answer.status;
     throw refused;
   }
@@ -182,7 +183,6 @@ export function poll(work, every) {
   }
   document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : run()));
   run();
-  return run;
 }
 
 /** Says what went wrong, or nothing. */

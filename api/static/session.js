@@ -113,8 +113,7 @@ function summary(session, overview, completeness) {
       fact("Ray", session.ray_version ?? "–"),
       fact("Nodes", `${number(alive + dead)}`, dead ? h("span", { class: "quiet" }, ` (${number(dead)} dead)`) : null),
       fact("Actors", stateList(counts.actors)),
-      fact("Jobs", stateList(counts.jobs)),
-      fact("Records", number(session.summary.records))),
+      fact("Jobs", stateList(counts.jobs))),
     tiles(counts.tasks),
     completenessLine(completeness, session.summary.records),
   );
@@ -317,7 +316,7 @@ async function fillLogs(node, place) {
           : h("a", { href: at(`api/v0/logs/file?${new URLSearchParams({ node_id: node.node_id, filename: name, lines: "50000" })}`) }, name))))
       : h("p", { class: "quiet" }, "None was stored."));
   } catch (error) {
-    place.replaceChildren(h("p", { class: "quiet" }, error.message));
+    place.replaceChildren(h("p", { class: "quiet" }, `No log file can be listed: ${error.message}`));
   }
 }
 

@@ -47,7 +47,7 @@ function writeAddress() {
 function change(what, now = true) {
   Object.assign(asked, { offset: 0 }, what);
   writeAddress();
-  if (now) refresh();
+  if (now) load();
 }
 
 // -- the list ---------------------------------------------------------------------------------
@@ -55,6 +55,7 @@ function change(what, now = true) {
 let newest = 0;
 let last = "";
 
+/** The newest question's answer counts, whatever order they arrive in. */
 async function load() {
   const own = ++newest;
   const query = new URLSearchParams({ ...asked, limit: LIMIT });
@@ -274,7 +275,7 @@ $("#search").value = asked.search;
 $("#search").addEventListener("input", (event) => {
   clearTimeout(pause);
   change({ search: event.target.value.trim() }, false);
-  pause = setTimeout(() => refresh(), 150);
+  pause = setTimeout(load, 150);
 });
 $("#filters").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -295,4 +296,4 @@ setUp({
   p: ["previous page", () => $("#previous").click()],
 });
 
-const refresh = poll(load, EVERY);
+poll(load, EVERY);

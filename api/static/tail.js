@@ -137,7 +137,7 @@ function row(item) {
   const { kind, data } = item;
   const state = data.state ?? data.status ?? data.severity ?? (data.is_alive === false ? "DEAD" : "");
   const name = data.name || data.class_name || data.func_or_class_name || data.entrypoint || data.submission_id || data.node_ip || data.label || idOf(kind, data);
-  const told = data.error_message || data.message || data.state_message || data.exit_detail || data.error_type || "";
+  const told = data.error_message || data.message || data.state_message || data.exit_detail || data.death_cause || data.error_type || "";
   const where = [data.job_id && `job ${data.job_id}`, data.node_id && kind !== "node" && `node ${String(data.node_id).slice(0, 8)}`].filter(Boolean).join(" ");
   const details = h("details", {
     ontoggle: () => {
@@ -146,7 +146,7 @@ function row(item) {
       if (details.children.length === 1) details.append(h("pre", {}, JSON.stringify(data, null, 2)));
     },
   }, h("summary", { tabindex: "-1" },
-    h("span", { class: "quiet" }, clock(timeOf(item))),
+    h("span", { class: "quiet", title: stamp(timeOf(item), { fraction: true }) }, clock(timeOf(item))),
     h("span", {}, kind),
     h("span", { class: kindOf(state) }, words(state)),
     h("span", {}, String(name), data.attempt_number ? h("span", { class: "quiet" }, ` attempt ${data.attempt_number}`) : null, told ? h("span", { class: "quiet" }, ` ${String(told).split("\n", 1)[0].slice(0, 300)}`) : null),
@@ -159,8 +159,7 @@ const clock = (ms) => stamp(ms, { fraction: true }).slice(11);
 
 /** When it happened, where the event says; else when it came in. */
 function timeOf({ data, at }) {
-  const said = data.timestamp_ms ?? data.time_ms ?? data.events?.at?.(-1)?.created_ms ?? data.timestamp;
-  return typeof said === "number" && said > 1e12 && said < 1e14 ? said : at;
+  return typeof data.created_ms === "number" && data.created_ms > 0 ? data.created_ms : at;
 }
 
 // -- controls ---------------------------------------------------------------------------------
