@@ -30,9 +30,10 @@ import structlog
 from anyio.abc import TaskStatus
 
 from pipeline import node
+from pipeline.alone import lock_file, wait_until_alone
 from pipeline.channel import open_channel
 from pipeline.config import CollectorConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StoreError
 from pipeline.follow import Until
 from pipeline.layout import SessionKey
 from pipeline.life import Life
@@ -44,7 +45,7 @@ from pipeline.roster import Roster
 from pipeline.session import find, places
 from pipeline.ship import Announce, At, nothing
 from pipeline.spool import Spool
-from pipeline.store import ObjectStore
+from pipeline.store import ObjectStore, conditional_put_works
 from pipeline.watch import watch
 
 SPOOL_FILE = 64 << 20
@@ -70,9 +71,22 @@ async def run_collector(
     if config.node_id is not None and not node.valid(config.node_id):
         raise ConfigError(f"--node-id must be 56 hex digits, not {config.node_id[:80]!r}")
     stop = stop or anyio.Event()
+    with lock_file(config.data_dir) as lock:
+        if not await wait_until_alone(lock, config.data_dir, stop):
+            return True
+        return await _collect(config, store, stop, on_segment, at, task_status)
+
+
+async def _collect(
+    config: CollectorConfig,
+    store: ObjectStore,
+    stop: anyio.Event,
+    on_segment: Announce | None,
+    at: At,
+    task_status: TaskStatus[int],
+) -> bool:
     spool = await anyio.to_thread.run_sync(_spool, config)
     patience = Patience(store)
-
     places_of = partial(places, config.ray_tmp, config.data_dir, spool.durable)
     with listening(config.host, config.events_port) as listener:
         async with open_channel(config) as channel, anyio.create_task_group() as tasks:
@@ -98,6 +112,7 @@ async def run_collector(
             tasks.start_soon(watch, partial(_watched, config, roster), config.rescan, roster.changed)
             tasks.start_soon(roster.run, tasks)
             tasks.start_soon(_keep_aside, config, store, patience, roster)
+            tasks.start_soon(_try_out, store, patience)
             log.info("taking posts", host=config.host, port=posts.port, store=store.url)
             task_status.started(posts.port)
             await stop.wait()
@@ -135,6 +150,21 @@ async def _keep_aside(config: CollectorConfig, store: ObjectStore, patience: Pat
     while True:
         await ship_quarantine(config, store, patience, roster.who_is)
         await anyio.sleep(config.rescan)
+
+
+async def _try_out(store: ObjectStore, patience: Patience) -> None:
+    """Say it once where the store can't keep two collectors of one node apart."""
+
+    async def works() -> bool | None:
+        try:
+            return await conditional_put_works(store)
+        except StoreError as exc:
+            if exc.retryable:
+                raise
+            return None  # it doesn't let us try; whether it lets us write is seen soon enough
+
+    if await patience.insist(works) is False:
+        log.error("the store overwrites what it was told not to: never run two collectors of one node", store=store.url)
 
 
 def _watched(config: CollectorConfig, roster: Roster) -> list[Path]:

@@ -41,10 +41,12 @@ from pipeline.watch import Wake
 Until = Literal["told", "read", "stopped"]
 OnBatch = Callable[[SessionKey, str, list[Chunk]], Awaitable[None]]
 
-log = structlog.get_logger()
-
+LOOK_SHARE = 10
+"""After a look at the folders, at least so many times as long passes before the next, however much is written."""
 
 _SPOOL = f"{SPOOL.name}/"
+
+log = structlog.get_logger()
 
 
 class SpoolFiles(Protocol):
@@ -213,7 +215,8 @@ class Follower:
     async def _wait(self) -> None:
         now = anyio.current_time()
         await self.wake.wait(min(self._config.rescan, self._builder.due_at() - now))
-        pause = self._config.linger - (anyio.current_time() - self._looked)
+        pause = max(self._config.linger, LOOK_SHARE * self._intake.tailer.look_seconds)
+        pause = min(pause, self._config.rescan) - (anyio.current_time() - self._looked)
         if pause > 0 and self.until != "stopped":
             await anyio.sleep(pause)
 

@@ -101,6 +101,7 @@ class Tailer:
         self._files: dict[Inode, _File] = {}
         self._generations: dict[str, int] = {}
         self._searching = False
+        self.look_seconds = 0.0
         for source in positions:
             base, number = family(source)
             self._generations[base] = max(self._generations.get(base, 0), number + 1)
@@ -109,8 +110,10 @@ class Tailer:
         """Look at every folder, then read about ``budget`` bytes of what is new, a chunk of each file in turn."""
         items: list[Lines | Long | Gap] = []
         with contextlib.ExitStack() as stack:
+            began = time.monotonic()
             folders = {place: stack.enter_context(folder(place.root, *place.below)) for place in self.places}
             items.extend(self._look(folders))
+            self.look_seconds = time.monotonic() - began
             self._searching = False
             ready = deque(inode for inode, file in self._files.items() if self._unread(file))
             while ready and budget > 0:

@@ -7,7 +7,22 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.collecting import LATER, NODE, SESSION, RayFolder, append, collecting, key, line, settings, settled
+from support.collecting import (
+    LATER,
+    NODE,
+    SESSION,
+    RayFolder,
+    append,
+    collecting,
+    event,
+    has,
+    has_count,
+    key,
+    line,
+    post,
+    settings,
+    settled,
+)
 from support.storecheck import stored_lines, stored_records, stored_segments
 
 from pipeline import metrics
@@ -25,21 +40,8 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
-def event(number: int, session: str = SESSION) -> dict[str, str]:
-    return {"eventId": f"id-{number}", "eventType": "NOTHING_KNOWN", "sessionName": session, "message": f"m{number}"}
-
-
 def posted(lines: list[bytes]) -> set[str]:
     return {json.loads(each)["eventId"] for each in lines}
-
-
-async def post(url: str, *events: object) -> int:
-    async with httpx.AsyncClient() as client:
-        return (await client.post(f"{url}/v1/events", json=list(events))).status_code
-
-
-async def has(store: MemoryStore, of: SessionKey, lines: set[bytes]) -> bool:
-    return set(await stored_lines(store, of)) == lines
 
 
 async def has_posted(store: MemoryStore, of: SessionKey, ids: set[str]) -> bool:
@@ -69,10 +71,6 @@ async def test_posts_are_stored_and_half_a_line_never_is(tmp_path: Path, store: 
         append(ray.export(), line(2)[10:])
         await settled(lambda: has_count(store, 4))
     assert sorted(await stored_lines(store, key()))[-2:] == [line(1), line(2)]
-
-
-async def has_count(store: MemoryStore, count: int, of: SessionKey | None = None) -> bool:
-    return len(await stored_lines(store, of or key())) == count
 
 
 async def test_records_of_two_sessions_in_one_post_go_to_their_own(tmp_path: Path, store: MemoryStore) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
-from support.collecting import RayFolder, collecting, key, settings, settled
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+from support.collecting import RayFolder, collecting, event, has_count, key, post, settings, settled
 from support.flaky import FlakyStore, down
 from support.storecheck import stored_lines
-from test_collector_ships import event, has_count, post
 
+from pipeline.collector import run_collector
 from pipeline.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -72,6 +75,41 @@ async def test_with_the_store_away_the_spool_fills_posts_are_refused_and_all_flo
         await settled(lambda: is_taken(taken))
     assert it.clean
     assert await all_of(store, {f"id-{n}" for n in range(taken + 1)})
+
+
+async def test_two_collectors_never_use_one_data_folder_at_a_time(tmp_path: Path) -> None:
+    """The second would take the first one's open file for closed and delete it."""
+    config = settings(tmp_path)
+    RayFolder(config.ray_tmp).begin()
+    store = MemoryStore()
+    with capture_logs() as said:
+        async with anyio.create_task_group() as tasks:
+            async with collecting(config, store) as first:
+                stop = anyio.Event()
+                tasks.start_soon(partial(run_collector, config, store, stop=stop))
+                await settled(lambda: waits(said))
+                assert await post(first.url, event(1)) == 200
+                await settled(lambda: has_count(store, 1))
+            await settled(lambda: takes_posts(said, 2))
+            stop.set()
+    assert await has_count(store, 1)
+
+
+async def test_one_that_waits_for_the_data_folder_ends_when_told_to(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    store = MemoryStore()
+    async with collecting(config, store):
+        stop = anyio.Event()
+        stop.set()
+        assert await run_collector(config, store, stop=stop)
+
+
+async def waits(said: list[EventDict]) -> bool:
+    return any(each["event"].startswith("another collector uses") for each in said)
+
+
+async def takes_posts(said: list[EventDict], times: int) -> bool:
+    return sum(each["event"] == "taking posts" for each in said) == times
 
 
 async def has_metadata(store: MemoryStore) -> bool:

@@ -8,10 +8,9 @@ import anyio
 import pytest
 import structlog
 from structlog.testing import capture_logs
-from support.collecting import RayFolder, append, collecting, key, line, settings, settled
+from support.collecting import RayFolder, append, collecting, event, has, has_count, key, line, post, settings, settled
 from support.flaky import FlakyStore, down
 from support.storecheck import stored_records, stored_segments
-from test_collector_ships import event, has, has_count, post
 
 from pipeline import metrics
 from pipeline.errors import Denied, NotFound, StoreError, Throttled, Unavailable

@@ -18,9 +18,8 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
-from support.collecting import RayFolder, append, key, line
+from support.collecting import POINTS, RayFolder, append, event, key, line
 from support.storecheck import stored_lines
-from test_crash_points import POINTS, event
 
 from pipeline.filestore import FileStore
 
@@ -169,7 +168,8 @@ def test_killed_at_any_moment_while_ray_writes_and_posts(tmp_path: Path, start: 
         over.set()
         for thread in threads:
             thread.join()
-    assert current[0].stop() == 0
+    ended = current[0].stop()
+    assert ended == 0, (tmp_path / "collector.log").read_text()[-4000:]
     found = Counter(map(identity, stored(tmp_path).elements()))
     assert {each: n for each, n in found.items() if n > 1} == {}
     assert [each for each in written if not found[each]] == []

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
-from support.collecting import SESSION, RayFolder, append, collecting, key, line, settings, settled
+from support.collecting import POINTS, RayFolder, append, collecting, event, has_count, key, line, settings, settled
 from support.storecheck import stored_lines
 
 from pipeline.collector import run_collector
@@ -20,8 +20,6 @@ from pipeline.config import CollectorConfig
 from pipeline.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
-
-POINTS = ["read", "before_put", "put", "announced", "checkpoint_written", "committed", "released"]
 
 
 class Killed(BaseException):
@@ -39,10 +37,6 @@ class KillAt:
                 raise Killed(point)
 
 
-def event(number: int, session: str = SESSION) -> dict[str, str]:
-    return {"eventId": f"id-{number}", "eventType": "NOTHING_KNOWN", "sessionName": session, "message": f"m{number}"}
-
-
 def posted(lines: list[bytes]) -> list[str]:
     return [json.loads(each)["eventId"] for each in lines if b"eventId" in each]
 
@@ -53,10 +47,6 @@ async def until_killed(config: CollectorConfig, store: MemoryStore, at: KillAt) 
         await run_collector(config, store, at=at)
     assert raised.value.subgroup(Killed) is not None
     assert raised.value.split(Killed)[1] is None
-
-
-async def is_stored(store: MemoryStore, config: CollectorConfig, count: int) -> bool:
-    return len(await stored_lines(store, key())) >= count
 
 
 async def fill_spool(config: CollectorConfig, store: MemoryStore, numbers: range) -> None:
@@ -83,7 +73,7 @@ async def test_every_record_is_stored_once(tmp_path: Path, point: str, times: in
         shutil.rmtree(config.data_dir / "checkpoints", ignore_errors=True)
     append(ray.export(), line(10, of="export"))
     async with collecting(config, store) as it:
-        await settled(lambda: is_stored(store, config, 31))
+        await settled(lambda: has_count(store, 31))
     assert it.clean
     lines = await stored_lines(store, key())
     assert sorted(each for each in lines if b"eventId" not in each) == sorted(

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import msgspec
 from anyio.abc import TaskStatus
+from support.storecheck import stored_lines
 
 from pipeline.collector import run_collector
 from pipeline.config import CollectorConfig, StoreConfig
@@ -19,6 +21,8 @@ from pipeline.store import ObjectStore
 
 NODE = "a1" * 28
 SESSION = "session_2026-01-16_02-00-00_123456_1"
+POINTS = ["read", "before_put", "put", "announced", "checkpoint_written", "committed", "released"]
+"""Where a collector can be killed, in the order in which they are passed."""
 LATER = "session_2026-01-17_02-00-00_123456_9"
 
 
@@ -114,3 +118,22 @@ async def collecting(config: CollectorConfig, store: ObjectStore, **hooks: Any) 
         it.port = await tasks.start(run)
         yield it
         it.stop.set()
+
+
+def event(number: int, session: str = SESSION) -> dict[str, str]:
+    """A posted record that is like no other, of a type nobody knows."""
+    return {"eventId": f"id-{number}", "eventType": "NOTHING_KNOWN", "sessionName": session, "message": f"m{number}"}
+
+
+async def post(url: str, *events: object) -> int:
+    """The status that Ray would see."""
+    async with httpx.AsyncClient() as client:
+        return (await client.post(f"{url}/v1/events", json=list(events))).status_code
+
+
+async def has(store: ObjectStore, of: SessionKey, lines: set[bytes]) -> bool:
+    return set(await stored_lines(store, of)) == lines
+
+
+async def has_count(store: ObjectStore, count: int, of: SessionKey | None = None) -> bool:
+    return len(await stored_lines(store, of or key())) == count
