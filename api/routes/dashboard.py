@@ -12,6 +12,7 @@ from api.index.session_index import SessionIndex
 from api.routes.session import Asked, answering
 from api.views import actors, events, jobs, nodes
 from api.views.closing import close_actors, close_jobs
+from api.views.measured import measured
 from api.views.redaction import redacted_rows
 from api.views.told_jobs import told_jobs
 
@@ -19,7 +20,7 @@ from api.views.told_jobs import told_jobs
 def _nodes(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     view = asked.first("view")
     if view == "summary":
-        return enveloped(nodes.nodes_summary(index), nodes.SUMMARY_FETCHED)
+        return enveloped(nodes.nodes_summary(index, measured(asked.snapshots)), nodes.SUMMARY_FETCHED)
     if view is not None and view.lower() == "hostnamelist":
         return enveloped(nodes.nodes_host_names(index), nodes.HOST_NAMES_FETCHED)
     raise HTTPException(500, nodes.UNKNOWN_VIEW.format(view=view))  # Ray's own status
@@ -27,7 +28,7 @@ def _nodes(index: SessionIndex, asked: Asked) -> dict[str, Any]:
 
 def _node(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     """Ray answers an unknown node with one that has no fields, which leaves its page blank: 404 does better."""
-    detail = nodes.node_detail(index, asked.path["node_id"])
+    detail = nodes.node_detail(index, asked.path["node_id"], measured(asked.snapshots))
     if detail is None:
         raise HTTPException(404, f"no node {asked.path['node_id'][:80]} in this session")
     if asked.close_ms:

@@ -20,6 +20,7 @@ from api.schemas import NODES
 from api.views.actors import logical_actor
 from api.views.google_style import google_style
 from api.views.listing import list_entities
+from api.views.measured import NOTHING, Measured
 from api.views.node_workers import node_workers
 from pipeline.events import NodeDefinition
 
@@ -71,11 +72,11 @@ def state_message(node: Node) -> str | None:
     return ": ".join(part for part in parts if part) or None
 
 
-def nodes_summary(index: SessionIndex) -> dict[str, Any]:
-    """``/nodes?view=summary``, in the order they joined."""
+def nodes_summary(index: SessionIndex, figures: Measured = NOTHING) -> dict[str, Any]:
+    """``/nodes?view=summary``, in the order they joined; ``figures`` where there are any (``measured.py``)."""
     nodes = sorted(index.nodes.values(), key=lambda node: (node.start_ms, node.node_id))
     stands = index.nodes.standing()
-    summary = [_summary(index, node, stands(node)) for node in nodes]
+    summary = [_with(_summary(index, node, stands(node)), figures) for node in nodes]
     return google_style({"summary": summary, "nodeLogicalResources": {}})
 
 
@@ -86,7 +87,12 @@ def nodes_host_names(index: SessionIndex) -> dict[str, Any]:
     return {"hostNameList": sorted(names)}
 
 
-def node_detail(index: SessionIndex, node_id: str) -> dict[str, Any] | None:
+def _with(summary: dict[str, Any], figures: Measured) -> dict[str, Any]:
+    told = figures.get(summary["raylet"]["nodeId"])
+    return summary if told is None else {**summary, **told, "raylet": summary["raylet"] | told["raylet"]}
+
+
+def node_detail(index: SessionIndex, node_id: str, figures: Measured = NOTHING) -> dict[str, Any] | None:
     """``/nodes/{node_id}``; None for an unknown node, whose page would be blank."""
     try:
         node = index.nodes.get(bytes.fromhex(node_id))
@@ -99,7 +105,8 @@ def node_detail(index: SessionIndex, node_id: str) -> dict[str, Any] | None:
     }
     stands = index.nodes.standing()(node)
     workers = node_workers(index, node) if stands else []
-    return google_style({"detail": {**_summary(index, node, stands), "actors": actors, "workers": workers}})
+    summary = _with(_summary(index, node, stands), figures)
+    return google_style({"detail": {**summary, "actors": actors, "workers": workers}})
 
 
 def _lives_on(actor: Actor, node: Node) -> bool:
