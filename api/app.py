@@ -31,13 +31,14 @@ from api.answers import TextAnswer, refused
 from api.dashboard import DashboardFiles, find_builds
 from api.groups import first_error
 from api.health import StoreWatch
+from api.hubs import Hubs
 from api.logs import LogStore
 from api.metrics import STORE_DOWN_ANSWERS
 from api.overviews import Overviews
 from api.push import push_route
 from api.query import BadQuery
 from api.reader import UnknownSession
-from api.routes import clusters, completeness, dashboard, logs, official, overviews, pages, recorded, state
+from api.routes import clusters, completeness, dashboard, live, logs, official, overviews, pages, recorded, state
 from api.sessions import Sessions
 from pipeline.catalog import rebuild_catalog
 from pipeline.config import ServerConfig
@@ -72,6 +73,7 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.sessions = sessions
+    app.state.hubs = Hubs(sessions)
     app.state.dashboard = DashboardFiles(find_builds(config.dashboard_dir, config.dashboards))
     app.state.closing = anyio.Event()
     app.state.logs = LogStore(store, refresh=config.refresh)
@@ -83,12 +85,13 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
 def _routes() -> list[BaseRoute]:
     of_a_session: list[BaseRoute] = [
         *state.ROUTES,
+        *live.ROUTES,
         *logs.ROUTES,
         *dashboard.ROUTES,
         *recorded.ROUTES,
         *completeness.ROUTES,
     ]
-    own = [*pages.SESSION_ROUTES, *overviews.SESSION_ROUTES]
+    own = [*pages.SESSION_ROUTES, *overviews.SESSION_ROUTES, *live.SESSION_ROUTES]
     below = Router([*official.SESSION_ROUTES, *own, *of_a_session], redirect_slashes=False)
     return [
         *official.ROUTES,
@@ -105,7 +108,7 @@ def _routes() -> list[BaseRoute]:
 @asynccontextmanager
 async def _lifespan(live: str | None, app: Starlette) -> AsyncIterator[None]:
     with first_error():
-        async with app.state.sessions, anyio.create_task_group() as group:
+        async with app.state.sessions, app.state.hubs, anyio.create_task_group() as group:
             app.state.watch.start(group)
             group.start_soon(_hold_nobody, app)
             if live is not None:

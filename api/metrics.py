@@ -44,3 +44,12 @@ PUSHES_BAD = Counter("ray_history_pushes_bad_total", "pushed messages that could
 
 # times a collector was asked to close a segment because pushed records didn't follow on what was known
 SEALS_ASKED = Counter("ray_history_seals_asked_total", "segments asked for")
+
+# event streams that are open
+STREAMS = Gauge("ray_history_streams", "event streams open")
+
+# event streams cut because their client did not read them
+STREAMS_CUT = Counter("ray_history_streams_cut_total", "event streams cut for lack of a reader")
+
+# event streams that went on with a gap because what they had missed could not be told any more
+STREAMS_RESYNCED = Counter("ray_history_streams_resynced_total", "event streams that missed something")

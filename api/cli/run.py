@@ -13,6 +13,7 @@ import uvicorn
 from anyio.abc import TaskStatus
 from starlette.applications import Starlette
 
+from api.connection import StreamingProtocol
 from api.groups import first_error
 from pipeline.errors import ConfigError
 
@@ -87,7 +88,7 @@ async def serve_http(app: Starlette, listener: socket.socket, stop: anyio.Event)
     """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=StreamingProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
