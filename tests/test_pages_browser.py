@@ -8,20 +8,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from anyio import to_thread
 from playwright.sync_api import Browser, Page, expect
 from starlette.types import ASGIApp, Receive, Scope, Send
 from support.browser import NARROW, WIDE, Served, chromium, serious_faults, served, visit
-from support.captures import DATA
+from support.captures import DATA, head_node
 from support.recorded_store import put_recording
 from support.sessions import JOB, SegmentWriter, WrappedStore, defined_task, event, finished_task, task_states, tasks
 from support.streams import StubStream
 
 from api.app import create_app
-from pipeline.config import ServerConfig, StoreConfig
+from pipeline.config import LogConfig, ServerConfig, StoreConfig
 from pipeline.layout import SessionKey
+from pipeline.logs import LogFollower
+from pipeline.patience import Patience
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -59,6 +65,7 @@ class Site:
             self.store, DATA / "posted", "default", "demo", ended_ms=RECORDS, owner_kind="RayJob", owner_name="nightly"
         )
         self.exported = await put_recording(self.store, DATA / "export", "default", "demo-export", ended_ms=RECORDS)
+        await self._logs()
         await self.live.begin(owner_kind="RayCluster", owner_name="grows")
         await self.live.write(tasks(3), created_ns=NOW * 1_000_000)
         for number in range(OTHERS):
@@ -79,6 +86,16 @@ class Site:
         driver = event("DRIVER_JOB_DEFINITION_EVENT", "driverJobDefinitionEvent", job)
         lines = [*finished_task(1, HOSTILE), *defined_task(2, HOSTILE), json.dumps(told).encode() + b"\n", driver]
         await writer.write(lines)
+
+    async def _logs(self) -> None:
+        """One log file of the exported session, stored as a collector does."""
+        with TemporaryDirectory() as name:
+            folder = Path(name) / self.exported.session / "logs"
+            await to_thread.run_sync(partial(folder.mkdir, parents=True))
+            await to_thread.run_sync((folder / "raylet.out").write_text, "what the raylet said\n")
+            node, patience = head_node(DATA / "export"), Patience(self.store)
+            following = LogFollower(LogConfig(), self.store, patience, self.exported, node, Path(name), until="read")
+            await following.run()
 
     def grow(self, first: int) -> None:
         """Ten more tasks in the session that lives."""
@@ -413,17 +430,22 @@ def test_every_curl_line_of_a_session_answers(browser: Browser, site: Site) -> N
 
 def test_a_nodes_log_files_are_asked_for_when_someone_opens_them(browser: Browser, site: Site) -> None:
     asked: list[str] = []
-    with visit(
-        browser, site.base, faults=True
-    ) as visited:  # this session's logs were never stored, and Ray's answer is 500
+    with visit(browser, site.base) as visited:
         visited.page.on("request", lambda request: asked.append(request.url))
-        page = visited.open(at(site.recorded, "overview"), "#durations")
+        page = visited.open(at(site.exported, "overview"), "#durations")
         assert not any("/api/v0/logs" in url for url in asked)
         page.locator("section[aria-labelledby=nodes] summary").click()
-        expect(page.locator("section[aria-labelledby=nodes] details div")).to_contain_text(
-            "No log file can be listed: Agent for node id"
-        )
+        link = page.locator("section[aria-labelledby=nodes] details").get_by_role("link", name="raylet.out")
+        assert page.request.get(link.get_attribute("href") or "").text() == "what the raylet said\n"
         assert sum("/api/v0/logs?node_id=" in url for url in asked) == 1
+
+
+def test_logs_that_were_never_stored_are_said_in_rays_words(browser: Browser, site: Site) -> None:
+    with visit(browser, site.base, faults=True) as visited:  # Ray's own answer is a 500 in plain text
+        page = visited.open(at(site.recorded, "overview"), "#durations")
+        page.locator("section[aria-labelledby=nodes] summary").click()
+        place = page.locator("section[aria-labelledby=nodes] details div")
+        expect(place).to_contain_text("No log file can be listed: Agent for node id")
 
 
 def test_run_times_sort_by_any_column_from_the_keyboard(browser: Browser, site: Site) -> None:
