@@ -86,10 +86,11 @@ def until(condition: Callable[[], object], within: float = 40) -> None:
 
 def post(process: Process, numbers: range) -> bool:
     """Whether it was answered 200: until it is, Ray posts the same again."""
-    if process.port is None:
+    port = process.port
+    if port is None:
         return False
     try:
-        answer = httpx.post(f"http://127.0.0.1:{process.port}/v1/events", json=[event(n) for n in numbers], timeout=3)
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/events", json=[event(n) for n in numbers], timeout=3)
     except httpx.HTTPError:
         return False
     return answer.status_code == 200
