@@ -53,7 +53,7 @@ class _Sortable(Struct, frozen=True):
 def lived_in(codes: TaskCodes, rows: Rows, beyond: Beyond) -> Rows:
     """Those of ``rows`` whose life touches the range that is asked for."""
     begin, end = _lives(codes, rows)
-    inside = begin != _NEVER
+    inside = begin != np.inf
     if beyond.end_ms is not None:
         inside &= begin <= beyond.end_ms
     if beyond.start_ms is not None:
@@ -62,8 +62,8 @@ def lived_in(codes: TaskCodes, rows: Rows, beyond: Beyond) -> Rows:
     return chosen
 
 
-def _lives(codes: TaskCodes, rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """When attempts began and ended, in ms."""
+def _lives(codes: TaskCodes, rows: Rows) -> tuple[Keys, Keys]:
+    """When attempts began and ended, in the ms that are shown; infinite where never."""
     tasks, outcome = codes.tasks, codes.outcome
     count = len(tasks)
     begin = np.full(len(rows), _NEVER, np.int64)
@@ -74,8 +74,8 @@ def _lives(codes: TaskCodes, rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.
     implied = outcome.implied_ns[rows]
     np.minimum(begin, implied, out=begin, where=implied > 0)
     end = times_ms(codes, rows, FAILED, FINISHED)
-    ended = np.where(np.isnan(end), float(1 << 62), end).astype(np.int64)
-    return np.where(begin == _NEVER, _NEVER, begin // 1_000_000), ended
+    began = np.floor_divide(begin.astype(np.float64), 1e6)
+    return np.where(begin == _NEVER, np.inf, began), np.where(np.isnan(end), np.inf, end)
 
 
 def in_order(codes: TaskCodes, rows: Rows, beyond: Beyond) -> tuple[Rows, bool]:
