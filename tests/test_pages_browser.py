@@ -567,6 +567,43 @@ def test_a_stream_that_is_refused_is_said_and_tried_again(browser: Browser, site
         expect(page.get_by_role("button", name="Connect now")).to_be_hidden()
 
 
+def test_a_session_that_ends_is_said_and_not_asked_again(browser: Browser, site: Site) -> None:
+    with visit(browser, site.base) as visited:
+        visited.page.clock.install()
+        page = visited.open(at(LIVE_KEY, "tail"), "#link[data-state=open]")
+        site.stream.push("session", 1, status="ended")
+        expect(page.locator("#which .status")).to_have_text("ended")
+        site.stream.refuse = 204
+        try:
+            site.stream.cut()
+            expect(page.locator("#link")).to_have_text("The session has ended, nothing more will come")
+            connections = len(site.stream.asked)
+            page.clock.run_for(60_000)
+            assert len(site.stream.asked) == connections
+        finally:
+            site.stream.refuse = None
+        expect(page.get_by_role("button", name="Connect now")).to_be_hidden()
+
+
+def test_the_servers_own_stream_plays_an_ended_session_again(browser: Browser, site: Site) -> None:
+    failed = EXPECTED["tasks_by_state"]["FAILED"]
+    site.stream.through = True
+    try:
+        with visit(browser, site.base) as visited:
+            page = visited.open(at(site.recorded, "tail"), "#link[data-state=closed] ~ #replay:not([hidden])")
+            page.get_by_role("button", name="Play it from the start").click()
+            expect(page.locator("#rows li.task").first).to_be_visible()
+            assert page.url.endswith("?since=0&speed=0")
+            for kind in ("actor", "node", "job", "worker", "log", "session"):
+                page.get_by_label(kind, exact=True).uncheck()
+            page.get_by_label("State").fill("failed")
+            # One failure is implied by its job's end: no record tells of it, so no stream does.
+            expect(page.locator("#rows li.task")).to_have_count(failed - 1)
+            expect(page.locator("#rows li.task").filter(has_text="always fails")).to_have_count(2)
+    finally:
+        site.stream.through = False
+
+
 def test_a_flood_leaves_a_bounded_page_that_shows_the_newest(browser: Browser, site: Site) -> None:
     flood = 6000
     with visit(browser, site.base) as visited:

@@ -17,6 +17,7 @@ const address = new URLSearchParams(location.search);
 const totals = { received: 0, dropped: 0 };
 let source = null;
 let retry = 0;
+let ended = false;
 let wait = RETRY_FIRST;
 let waiting = []; // events that are not on the page yet
 let drawing = false;
@@ -49,7 +50,8 @@ function connect() {
     say("open", "Connected");
   });
   source.addEventListener("error", () => {
-    if (source.readyState === EventSource.CONNECTING) return say("waiting", "Connection lost, trying again …");
+    if (source.readyState === EventSource.CONNECTING) return say("waiting", ended ? "The session has ended" : "Connection lost, trying again …");
+    if (ended) return say("closed", "The session has ended, nothing more will come");
     // Closed by an answer that is no stream: the browser gives up, we don't.
     const seconds = Math.round(wait / 1000);
     retry = setTimeout(connect, wait);
@@ -81,7 +83,8 @@ function say(state, text) {
   const place = $("#link");
   place.dataset.state = state;
   place.textContent = text;
-  $("#again").hidden = state === "open";
+  $("#again").hidden = state === "open" || ended;
+  $("#replay").hidden = state === "open" || !ended;
 }
 
 // -- events to rows ---------------------------------------------------------------------------
@@ -95,7 +98,10 @@ function take(kind, event) {
     data = { message: event.data };
   }
   if (data === null || typeof data !== "object") data = { message: String(data) };
-  if (kind === "session" && typeof data.status === "string") $("#which").replaceChildren(sessionId(own), " ", statusMark(data.status));
+  if (kind === "session" && typeof data.status === "string") {
+    ended = data.status === "ended";
+    $("#which").replaceChildren(sessionId(own), " ", statusMark(data.status));
+  }
   add({ kind, data, at: Date.now() });
 }
 
@@ -149,9 +155,17 @@ function row(item) {
     h("span", { class: "quiet", title: stamp(timeOf(item), { fraction: true }) }, clock(timeOf(item))),
     h("span", {}, kind),
     h("span", { class: kindOf(state) }, words(state)),
-    h("span", {}, String(name), data.attempt_number ? h("span", { class: "quiet" }, ` attempt ${data.attempt_number}`) : null, told ? h("span", { class: "quiet" }, ` ${String(told).split("\n", 1)[0].slice(0, 300)}`) : null),
+    h("span", {}, String(name), data.attempt_number ? h("span", { class: "quiet" }, ` attempt ${data.attempt_number}`) : null, told ? h("span", { class: "quiet" }, ` ${telling(String(told)).slice(0, 300)}`) : null),
     h("span", { class: "quiet where" }, where)));
   return h("li", { class: kind }, details);
+}
+
+/** The line of a message that says what went wrong: of a traceback the exception, otherwise the first. */
+function telling(message) {
+  const lines = message.split("\nSystem error:", 1)[0].split("\n");
+  const frame = lines.findLastIndex((line) => line.startsWith('  File "'));
+  const said = (line) => /^\S/.test(line) && !/^(CreationTaskError: )?User exception:$/.test(line);
+  return lines.slice(frame + 1).find(said) ?? lines.find((line) => line.trim()) ?? "";
 }
 
 const idOf = (kind, data) => String(data[`${kind}_id`] ?? "").slice(0, 16);
@@ -210,6 +224,11 @@ $("#pause").addEventListener("click", () => pause(!paused));
 $("#follow").addEventListener("click", () => follow(!following));
 $("#clear").addEventListener("click", clear);
 $("#again").addEventListener("click", connect);
+$("#replay").addEventListener("click", () => {
+  address.set("since", "0");
+  address.set("speed", "0");
+  filtered();
+});
 stream.addEventListener("scroll", () => {
   const atEnd = stream.scrollHeight - stream.scrollTop - stream.clientHeight < 40;
   if (atEnd !== following) follow(atEnd);

@@ -28,12 +28,14 @@ class StubStream:
         self.asked: list[dict[str, list[str]]] = []
         self.resumed: list[str | None] = []
         self.refuse: int | None = None
+        self.through = False
+        """Leave the streams to the application."""
         self._app = app
         self._token: EventLoopToken | None = None
         self._open: MemoryObjectSendStream[bytes] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].endswith("/live"):
+        if self.through or scope["type"] != "http" or not scope["path"].endswith("/live"):
             await self._app(scope, receive, send)
             return
         self._token = current_token()
