@@ -111,7 +111,10 @@ export const bytes = (size) => (size < 1e6 ? `${Math.round(size / 1e3)} kB` : `$
 
 // -- states -----------------------------------------------------------------------------------
 
-const KINDS = { FAILED: "bad", DEAD: "quiet", FINISHED: "done", SUCCEEDED: "done", ALIVE: "run", STOPPED: "quiet" };
+const KINDS = {
+  FAILED: "bad", ERROR: "bad", FATAL: "bad", FINISHED: "done", SUCCEEDED: "done", ALIVE: "run", live: "run",
+  DEAD: "quiet", STOPPED: "quiet", INFO: "quiet", DEBUG: "quiet", TRACE: "quiet", ended: "quiet",
+};
 
 /** bad, run, wait, done or quiet: the colour of a state. */
 export function kindOf(state) {
