@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import anyio
 import structlog
@@ -25,13 +25,14 @@ from pipeline import checkpoint, metrics, node
 from pipeline.about import ended, seen
 from pipeline.batch import Body, Chunk, SegmentBuilder
 from pipeline.config import CollectorConfig
-from pipeline.cursor import START, Cursor, Position
+from pipeline.cursor import Cursor, Position
 from pipeline.errors import HoleError
 from pipeline.intake import Intake, Taken
 from pipeline.layout import SessionKey
 from pipeline.patience import Patience
-from pipeline.places import Place
+from pipeline.places import Place, denied
 from pipeline.recover import load_checkpoint, recover
+from pipeline.release import Release, SpoolFiles, gone
 from pipeline.session import state
 from pipeline.ship import Announce, At, Shipper, nothing
 from pipeline.source import SPOOL
@@ -44,25 +45,7 @@ OnBatch = Callable[[SessionKey, str, list[Chunk]], Awaitable[None]]
 LOOK_SHARE = 10
 """After a look at the folders, at least so many times as long passes before the next, however much is written."""
 
-_SPOOL = f"{SPOOL.name}/"
-
 log = structlog.get_logger()
-
-
-class SpoolFiles(Protocol):
-    """What a follower asks of the spool. Each may block for a moment."""
-
-    def durable(self, session: str, filename: str) -> int | None:
-        """How much of a file may be read; None for one that isn't registered: its writing hasn't begun."""
-        ...
-
-    def active(self, session: str) -> str | None:
-        """The name of the file that may still be appended to; every other registered one never is again."""
-        ...
-
-    def release(self, session: str, filename: str) -> None:
-        """All of a file that isn't active is in the store: it may be deleted, now or when its room is needed."""
-        ...
 
 
 class Follower:
@@ -95,8 +78,6 @@ class Follower:
         self._on_batch, self._on_segment, self._at, self._now_ns = on_batch, on_segment, at, now_ns
         self._asked = False
         self._looked = float("-inf")
-        self._closed: set[str] = set()
-        self._released: set[str] = set()
         self._shipper: Shipper | None = None
         self._intake = self._begin_intake({})
         self._builder = SegmentBuilder(config.segment_bytes, config.segment_age)
@@ -133,7 +114,7 @@ class Follower:
     async def _follow(self, node_id: str) -> bool:
         """From the cursor on; False where that has to begin again because another collector wrote."""
         cursor = await recover(self._store, self._patience, self.key, node_id, self._file)
-        await self._forget_released(cursor)
+        await self._forget_gone(cursor)
         self._shipper = shipper = Shipper(
             self._store,
             self._patience,
@@ -145,19 +126,22 @@ class Follower:
             announce=self._on_segment,
             at=self._at,
         )
-        self._intake, self._closed = self._begin_intake(cursor.sources), set()
+        self._intake = self._begin_intake(cursor.sources)
+        release = Release(self._spool, self.key.session, self._intake.tailer)
         self._builder = SegmentBuilder(self._config.segment_bytes, self._config.segment_age)
         self._log.info("following", node=node_id, next_seq=cursor.seq + 1, sources=len(cursor.sources))
+        if closed := await anyio.to_thread.run_sync(denied, self.places):
+            self._log.error("folders can't be read by this user, what is in them is not collected", folders=closed)
         send, receive = anyio.create_memory_object_stream[Body](0)
         complete = True
         async with receive, anyio.create_task_group() as tasks:
-            tasks.start_soon(self._read, send, shipper)
+            tasks.start_soon(self._read, send, shipper, release)
             await self._patience.insist(partial(seen, self._store, self._config, self.key, self.until == "told"))
             complete = await self._ship(receive, shipper)
             if not complete:
                 tasks.cancel_scope.cancel()
         if complete:
-            await self._release(shipper)
+            await self._let_go(release, shipper)
         return complete
 
     async def _ship(self, receive: MemoryObjectReceiveStream[Body], shipper: Shipper) -> bool:
@@ -171,12 +155,12 @@ class Follower:
             self.wake.set()
         return True
 
-    async def _read(self, send: MemoryObjectSendStream[Body], shipper: Shipper) -> None:
+    async def _read(self, send: MemoryObjectSendStream[Body], shipper: Shipper, release: Release) -> None:
         async with send:
             while True:
                 until, asked = self.until, self._asked
                 self._asked = False
-                self._closed = await anyio.to_thread.run_sync(self._closed_files)
+                await release.note_closed()
                 taken = await self._intake.take()
                 self._looked = anyio.current_time()
                 self._at("read")
@@ -184,7 +168,7 @@ class Follower:
                 metrics.BYTES_UNREAD.labels(self.key.session).set(self._intake.tailer.unread())
                 if not taken.more:
                     await self._close_due(until, asked, send)
-                    await self._release(shipper)
+                    await self._let_go(release, shipper)
                     if until == "stopped" or (until == "read" and self._builder.empty and self._committed(shipper)):
                         return
                     await self._wait()
@@ -225,32 +209,13 @@ class Follower:
     def _committed(self, shipper: Shipper) -> bool:
         return all(shipper.cursor.end(source) == at.end for source, at in self._intake.tailer.positions.items())
 
-    def _closed_files(self) -> set[str]:
-        """The spool files seen so far that are never appended to again. Blocking.
+    async def _let_go(self, release: Release, shipper: Shipper) -> None:
+        if await release.release(shipper.cursor):
+            self._at("released")
 
-        A file is registered once it can be active. So one that is registered, and after that isn't active, is closed.
-        """
-        session = self.key.session
-        seen = [source.removeprefix(_SPOOL) for source in self._intake.tailer.sizes() if source.startswith(_SPOOL)]
-        registered = {name for name in seen if self._spool.durable(session, name) is not None}
-        return registered - {self._spool.active(session)}
-
-    async def _release(self, shipper: Shipper) -> None:
-        """Give back closed spool files that are all in the store: closed before they were read to their end."""
-        for filename in self._closed:
-            source = _SPOOL + filename
-            position = self._intake.tailer.positions.get(source, START)
-            committed = shipper.cursor.end(source) == position.end
-            if committed and source not in self._released and self._intake.tailer.drained(source):
-                await anyio.to_thread.run_sync(self._spool.release, self.key.session, filename)
-                self._released.add(source)
-                self._at("released")
-
-    async def _forget_released(self, cursor: Cursor) -> None:
-        """Spool files in the cursor that are gone were released: they never come back."""
-        spool = next((place.path for place in self.places if place.folder is SPOOL), None)
-        names = await anyio.to_thread.run_sync(_names, spool)
-        cursor.forget([s for s in cursor.sources if s.startswith(_SPOOL) and s.removeprefix(_SPOOL) not in names])
+    async def _forget_gone(self, cursor: Cursor) -> None:
+        spool = next(place.path for place in self.places if place.folder is SPOOL)
+        cursor.forget(await anyio.to_thread.run_sync(gone, cursor, spool))
 
     async def say_ended(self, at_ms: int | None) -> None:
         """The session is over; only the head's collector says so."""
@@ -297,10 +262,3 @@ class Follower:
             or node.from_session_folder(self._config.ray_tmp / self.key.session)
             or node.from_spool(spool)
         )
-
-
-def _names(folder: Path | None) -> set[str]:
-    try:
-        return set() if folder is None else {file.name for file in folder.iterdir()}
-    except OSError:
-        return set()

@@ -12,13 +12,14 @@ import anyio
 
 from pipeline.batch import Chunk
 from pipeline.config import CollectorConfig
-from pipeline.follow import Follower, SpoolFiles, Until
+from pipeline.follow import Follower, Until
 from pipeline.layout import SessionKey
 from pipeline.logs import LogFollower
 from pipeline.patience import Patience
 from pipeline.places import Place
 from pipeline.poll import Poller, Uses
 from pipeline.push import Channel, Pusher
+from pipeline.release import SpoolFiles
 from pipeline.segment import Header
 from pipeline.ship import Announce, At, nothing
 from pipeline.store import ObjectStore

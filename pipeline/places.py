@@ -34,6 +34,18 @@ class Place(Struct, frozen=True):
         return size if self.readable is None else min(size, self.readable(name) or 0)
 
 
+def denied(places: list[Place]) -> list[str]:
+    """The folders on the way to these places that are there but can't be looked into by this user. Blocking."""
+    found = set()
+    for place in places:
+        for depth in range(len(place.below) + 1):
+            path = place.root.joinpath(*place.below[:depth])
+            if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+                found.add(str(path))
+                break
+    return sorted(found)
+
+
 class Entry(Struct, frozen=True):
     """A file as a look at its folder shows it. ``size`` is what may be read of it."""
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 from support.collecting import (
     LATER,
     NODE,
@@ -346,3 +349,20 @@ async def test_what_it_does_can_be_seen_at_metrics(tmp_path: Path, store: Memory
 def figures(text: str) -> dict[str, float]:
     lines = [each.rpartition(" ") for each in text.splitlines() if not each.startswith("#")]
     return {name: float(value) for name, _, value in lines}
+
+
+async def test_a_folder_that_this_user_may_not_read_is_named(
+    tmp_path: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(tmp_path)
+    folder = RayFolder(config.ray_tmp).begin() / "logs" / "events"
+    allowed = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != folder and allowed(path, mode))
+    with capture_logs() as said:
+        async with collecting(config, store):
+            await settled(lambda: is_said(said, "folders can't be read"))
+    assert [each["folders"] for each in said if "folders" in each] == [[str(folder)]]
+
+
+async def is_said(said: list[EventDict], event: str) -> bool:
+    return any(each["event"].startswith(event) for each in said)
