@@ -316,7 +316,11 @@ class Sessions:
     async def _read_on(self, entry: Entry) -> None:
         began = self.clock()
         make_room = partial(self._make_room, entry)
-        await entry.reader.refresh(make_room)
+        try:
+            await entry.reader.refresh(make_room)
+        except UnknownSession:
+            if not self.live.words(entry.reader.key):
+                raise  # a session that just began may be heard before the store has it
         await make_room()
         entry.looked = began
 

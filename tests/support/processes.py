@@ -125,9 +125,11 @@ def start_collector(
     return _started(Program([*arguments, *extra], events_port, folder / "collector.log", environment or {}))
 
 
-def start_server(store: list[str], folder: Path, *extra: str, environment: dict[str, str] | None = None) -> Program:
+def start_server(
+    store: list[str], folder: Path, *extra: str, port: int | None = None, environment: dict[str, str] | None = None
+) -> Program:
     """A server that answers."""
-    port = free_ports(1)[0]
+    port = port or free_ports(1)[0]
     return _started(
         Program(["serve", *store, f"--port={port}", *extra], port, folder / "server.log", environment or {})
     )
