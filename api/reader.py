@@ -31,6 +31,7 @@ from api.completeness import Completeness, SourceSeen
 from api.groups import first_error
 from api.index.session_index import SessionIndex
 from api.metrics import SEGMENTS_BAD, SEGMENTS_READ
+from api.process_names import log_names
 from api.snapshot_reader import SnapshotReader
 from api.snapshots import NONE, Snapshots
 from pipeline.catalog import SessionMetadata, read_metadata
@@ -45,6 +46,8 @@ PREFETCH = 4
 LISTS_AT_ONCE = 8
 SLICE = 1 << 20
 MAX_STRAYS = 1000
+MAX_NAMED_OFTEN = 50
+"""Of a session that lives with more nodes, the names of log files are read once, and again at its end."""
 VERSION = "/api/version"
 MAX_OBJECT = 256 << 20  # compressed; ours have a hundredth of it
 
@@ -109,6 +112,7 @@ class SessionReader:
         self._seqs: dict[str, int] = {}
         self._strays: set[str] = set()
         self._answers = SnapshotReader(store, key)
+        self._named = False
 
     @property
     def started(self) -> bool:
@@ -127,7 +131,7 @@ class SessionReader:
         """Changes whenever what was read of the session did; the same for all who have read the same."""
         seen = self.completeness
         parts = [str(self.key), self.snapshots.etag, seen.records, seen.rejected_count, seen.bad_segment_count]
-        parts += sorted(self._seqs.items())
+        parts += [self.index.processes.nbytes, *sorted(self._seqs.items())]
         return blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
     async def query(self, question: Callable[[SessionIndex], T]) -> T:
@@ -154,6 +158,21 @@ class SessionReader:
         found = await self._list_segments(nodes)
         self.progress = Progress(segments=len(found), bytes=sum(ahead.info.size for ahead in found))
         await self._read(iter(found), applied)
+        if found:
+            await self._name_processes()
+
+    async def _name_processes(self) -> None:
+        """Learn of the workers that export API files don't tell of from the names of their logs."""
+        sources = self.completeness.sources.values()
+        ended = self.metadata is not None and self.metadata.ended_ms is not None
+        many = len(self.completeness.nodes) > MAX_NAMED_OFTEN
+        if not any(seen.dialect == "export_api" for seen in sources) or (self._named and many and not ended):
+            return
+        names = await log_names(self._store, self.key)
+        async with self._lock:
+            for node, files in sorted(names.items()):
+                await self._in_thread(self.index.learn_processes, node, files)
+        self._named = True
 
     async def _list_nodes(self) -> list[str]:
         listing = await self._store.list_level(self.key.events)

@@ -29,7 +29,10 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Actor(Struct, gc=False):
-    """One actor. Times are orders (see ``order.py``); ``NEVER`` where it hasn't happened."""
+    """One actor. Times are orders (see ``order.py``); ``NEVER`` where it hasn't happened.
+
+    ``spawned_pid`` is the process that was begun for it last, whether or not it came to live there.
+    """
 
     actor_id: bytes
     definition: ActorDefinition | None = None
@@ -39,6 +42,8 @@ class Actor(Struct, gc=False):
     first_alive_ns: int = 0
     placed: int = NEVER
     place: ActorTransition | None = None
+    spawned: int = NEVER
+    spawned_pid: int = 0
     died: int = NEVER
     death: bytes = b""
     restarted: int = NEVER
@@ -80,6 +85,11 @@ class Actor(Struct, gc=False):
         """Ray clears an actor's address when it restarts and sets it when it is ALIVE again."""
         return self.place is not None and self.placed > self.restarted
 
+    @property
+    def pid(self) -> int:
+        """Its process: where it lives, or the last that was begun for one that never came to live; 0 for none."""
+        return self.place.pid if self.place is not None else self.spawned_pid
+
     def num_restarts(self, reason: str | None = None) -> int:
         """How often it restarted (for ``reason``); two dialects tell of the same restarts, so they don't add up."""
         if self.restarts is None and self.coarse_restarts is None:
@@ -103,6 +113,8 @@ class Actor(Struct, gc=False):
                 self.died, self.death = order, death
         if state == "ALIVE" or transition.node_id:
             self._live_at(transition, order)
+        if transition.pid and (order, transition.pid) > (self.spawned, self.spawned_pid):
+            self.spawned, self.spawned_pid = order, transition.pid
 
     def _restart(self, transition: ActorTransition, order: int) -> None:
         self.restarted = max(order, self.restarted)

@@ -1,4 +1,4 @@
-"""The worker processes that tasks tell of: all that is known of workers where Ray writes no worker records.
+"""The worker processes that tasks and log files tell of: all that is known where Ray writes no worker records.
 
 An attempt says in which worker, on which node and under which process id it ran; a profile says whether
 it was a driver's. How such a worker began and ended isn't said.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from msgspec import Struct
 
+from api.index.processes import Processes
 from api.index.tasks import TaskTable
 
 DRIVER_SUFFIX = b"\xff" * 24
@@ -51,6 +52,17 @@ def seen_workers(tasks: TaskTable) -> dict[bytes, SeenWorker]:
             tasks.jobs.values[greatest["job"][code]],
             ips.get(worker_id, ""),
         )
+    return seen
+
+
+def with_processes(seen: dict[bytes, SeenWorker], processes: Processes) -> dict[bytes, SeenWorker]:
+    """The same, and what the names of log files add: workers that ran nothing, and the process of a driver."""
+    for worker_id, process in processes.items():
+        known = seen.get(worker_id) or _profiled(worker_id, "")
+        if known.node_id and known.pid:
+            continue
+        job_id = known.job_id or process.job_id
+        seen[worker_id] = SeenWorker(worker_id, process.node_id, process.pid, job_id, known.ip)
     return seen
 
 

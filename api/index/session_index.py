@@ -12,7 +12,7 @@ is the only thing that changes an index, and it bumps ``version``. What it leave
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from api.index.actors import ActorTable
@@ -21,7 +21,8 @@ from api.index.log_events import LogEvents
 from api.index.nodes import NodeTable
 from api.index.opaque import OpaqueTable
 from api.index.placement_groups import PlacementGroupTable
-from api.index.seen_workers import SeenWorker, seen_workers
+from api.index.processes import Processes
+from api.index.seen_workers import SeenWorker, seen_workers, with_processes
 from api.index.tasks import TaskTable
 from api.index.workers import WorkerTable
 from pipeline import events
@@ -40,6 +41,7 @@ class SessionIndex:
         self.placement_groups = PlacementGroupTable()
         self.log_events = LogEvents()
         self.opaque = OpaqueTable()
+        self.processes = Processes()
         self.version = 0
         self.records = 0
         self.rejected = 0
@@ -82,6 +84,7 @@ class SessionIndex:
             self.placement_groups,
             self.log_events,
             self.opaque,
+            self.processes,
         )
         return sum(table.nbytes for table in tables)
 
@@ -100,6 +103,11 @@ class SessionIndex:
             self.unknown[name] = self.unknown.get(name, 0) + count
         self.version += 1
 
+    def learn_processes(self, node_id: str, log_names: Iterable[str]) -> None:
+        """Take in what the names of a node's log files tell."""
+        if self.processes.learn(node_id, log_names):
+            self.version += 1
+
     def prepared_tasks(self) -> TaskTable:
         """The tasks, those of dead workers and finished jobs marked failed as Ray marks them."""
         if self._prepared != self.version:
@@ -108,9 +116,9 @@ class SessionIndex:
         return self.tasks
 
     def seen_workers(self) -> dict[bytes, SeenWorker]:
-        """The worker processes that tasks tell of, by id."""
+        """The worker processes that tasks and the names of log files tell of, by id."""
         if self._seen_version != self.version:
-            self._seen = seen_workers(self.tasks)
+            self._seen = with_processes(seen_workers(self.tasks), self.processes)
             self._seen_at = {(seen.node_id, seen.pid): seen.worker_id for seen in self._seen.values()}
             self._seen_version = self.version
         return self._seen

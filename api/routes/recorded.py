@@ -163,7 +163,7 @@ async def _package(request: Request) -> Response:
 
 GRAFANA = enveloped({"grafanaHost": "DISABLED"}, "Grafana disabled")
 PROMETHEUS = enveloped({"reason": NOT_RECORDED}, "prometheus healthcheck failed.", result=False)
-USAGE = enveloped({"usageStatsEnabled": False, "usageStatsPromptEnabled": False}, "Fetched usage stats enabled")
+USAGE = enveloped({"usageStatsEnabled": False, "usageStatsPromptEnabled": True}, "Fetched usage stats enabled")
 NEED_THE_CLUSTER = (
     "/task/traceback",
     "/task/cpu_profile",

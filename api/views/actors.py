@@ -63,7 +63,7 @@ def _row(actor: Actor) -> Row:
         "job_id": actor.job_id.hex(),
         "name": what.name,
         "node_id": place.node_id.hex() if place is not None else None,
-        "pid": place.pid if place is not None else 0,
+        "pid": actor.pid,
         "ray_namespace": what.ray_namespace,
         "placement_group_id": what.placement_group_id.hex() or None,
         "repr_name": place.repr_name if place is not None else "",
@@ -154,7 +154,7 @@ def logical_actor(index: SessionIndex, actor: Actor) -> dict[str, Any]:
         "state": actor.state,
         "numRestarts": str(actor.num_restarts()),
         "timestamp": float(actor.timestamp_ns // _MS),
-        "pid": place.pid if place is not None else 0,
+        "pid": actor.pid,
         "startTime": actor.start_ns // _MS,
         "endTime": actor.end_ns // _MS,
         "reprName": place.repr_name if place is not None else "",
@@ -172,7 +172,12 @@ def logical_actor(index: SessionIndex, actor: Actor) -> dict[str, Any]:
 def _address(index: SessionIndex, actor: Actor) -> dict[str, Any]:
     place = actor.place
     if place is None:
-        return {"nodeId": NIL_NODE, "ipAddress": "", "port": 0, "workerId": NIL_WORKER}
+        begun = index.processes.only(actor.pid) if actor.pid else None
+        if begun is None:
+            return {"nodeId": NIL_NODE, "ipAddress": "", "port": 0, "workerId": NIL_WORKER}
+        worker_id, process = begun
+        ip = index.nodes.ip(process.node_id)
+        return {"nodeId": process.node_id.hex(), "ipAddress": ip, "port": 0, "workerId": worker_id.hex()}
     if not actor.has_address:
         return {"nodeId": "", "ipAddress": "", "port": 0, "workerId": ""}
     return {

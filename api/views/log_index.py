@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from api.index.actors import Actor
 from api.index.session_index import SessionIndex
 from api.index.tasks import LOG_FIELDS
 from api.views.jobs import job_rest
@@ -57,8 +58,9 @@ class SessionLogIndex:
         if actor is None:
             return None
         places: dict[tuple[str, str], None] = {}
-        if actor.place is not None and actor.place.worker_id and actor.place.node_id:
-            places[actor.place.node_id.hex(), actor.place.worker_id.hex()] = None
+        worker_id, node_id = self._last_worker(actor)
+        if worker_id and node_id:
+            places[node_id.hex(), worker_id.hex()] = None
         tasks = self._index.tasks
         code = tasks.actors.codes.get(actor_id)
         if code is not None:
@@ -68,6 +70,14 @@ class SessionLogIndex:
                 if node and worker:
                     places[tasks.nodes.values[node].hex(), tasks.workers.values[worker].hex()] = None
         return list(places)
+
+    def _last_worker(self, actor: Actor) -> tuple[bytes, bytes]:
+        """The worker that an actor was in last and its node; export API files leave it to find by its process id."""
+        if actor.place is not None:
+            node_id = actor.place.node_id
+            return actor.place.worker_id or self._index.worker_at(node_id, actor.place.pid), node_id
+        begun = self._index.processes.only(actor.pid) if actor.pid else None
+        return (begun[0], begun[1].node_id) if begun is not None else (b"", b"")
 
     def submission_node(self, submission_id: str) -> tuple[bool, str | None]:
         row = job_rest(self._index, submission_id)

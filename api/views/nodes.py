@@ -10,6 +10,7 @@ A node's state is what a dashboard could last see: the last head is ALIVE, since
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from api.index.actors import Actor
@@ -32,6 +33,9 @@ UNKNOWN_VIEW = "Unknown view {view}"
 _UNDEFINED = NodeDefinition(b"", "")
 _REGISTERED = {"state": "ACTIVE", "idleDurationMs": "0", "nodeActivity": []}
 """What Ray notes of a node when it joins, and never again."""
+_SESSION_LOG = re.compile(r"((/.+)/session_[^/]+)/logs/")
+_LOOKED_AT = 10
+_NO_FOLDERS = {"tempDir": "", "sessionDir": ""}
 _REASONS = {
     "EXPECTED_TERMINATION": "Expected termination",
     "UNEXPECTED_TERMINATION": "Unexpected termination",
@@ -101,7 +105,9 @@ def node_detail(index: SessionIndex, node_id: str, figures: Measured = NOTHING) 
     if node is None:
         return None
     actors = {
-        actor.actor_id.hex(): logical_actor(index, actor) for actor in index.actors.values() if _lives_on(actor, node)
+        actor.actor_id.hex(): logical_actor(index, actor)
+        for actor in index.actors.values()
+        if _lives_on(index, actor, node)
     }
     stands = index.nodes.standing()(node)
     workers = node_workers(index, node) if stands else []
@@ -109,8 +115,11 @@ def node_detail(index: SessionIndex, node_id: str, figures: Measured = NOTHING) 
     return google_style({"detail": {**summary, "actors": actors, "workers": workers}})
 
 
-def _lives_on(actor: Actor, node: Node) -> bool:
-    return actor.place is not None and actor.place.node_id == node.node_id and actor.has_address
+def _lives_on(index: SessionIndex, actor: Actor, node: Node) -> bool:
+    if actor.place is None:
+        begun = index.processes.only(actor.pid) if actor.pid else None
+        return begun is not None and begun[1].node_id == node.node_id
+    return actor.place.node_id == node.node_id and actor.has_address
 
 
 def _summary(index: SessionIndex, node: Node, stands: bool) -> dict[str, Any]:
@@ -151,8 +160,7 @@ def _raylet(index: SessionIndex, node: Node, stands: bool) -> dict[str, Any]:
         "startTimeMs": str(what.start_time_ms),
         "isHeadNode": node.is_head,
         "labels": what.labels,
-        "tempDir": "",
-        "sessionDir": "",
+        **(_folders(index) if stands else _NO_FOLDERS),
         "state": "ALIVE" if stands else "DEAD",
         "instanceId": what.instance_id,
         "nodeTypeName": "",
@@ -161,6 +169,14 @@ def _raylet(index: SessionIndex, node: Node, stands: bool) -> dict[str, Any]:
         **({"stateSnapshot": _REGISTERED} if stands else _death_info(node)),
         "stateMessage": None if stands else state_message(node),
     }
+
+
+def _folders(index: SessionIndex) -> dict[str, str]:
+    """Where Ray kept the session on its nodes, as far as a task's log tells."""
+    for text in index.tasks.log_files.values[:_LOOKED_AT]:
+        if found := _SESSION_LOG.match(text):
+            return {"tempDir": found[2], "sessionDir": found[1]}
+    return _NO_FOLDERS
 
 
 def _death_info(node: Node) -> dict[str, Any]:

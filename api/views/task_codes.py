@@ -40,11 +40,20 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
+class Placed(Protocol):
+    """Where an actor lives, and what it calls itself there."""
+
+    @property
+    def repr_name(self) -> str: ...
+
+
 class ActorLike(Protocol):
-    """An actor, of which ``definition`` is None until it is known."""
+    """An actor, of which neither part may be known."""
 
     @property
     def definition(self) -> Named | None: ...
+    @property
+    def place(self) -> Placed | None: ...
 
 
 FindActor = Callable[[bytes], ActorLike | None]
@@ -117,6 +126,7 @@ class TaskCodes:
         codes = np.where(unnamed[template] < 0, name, np.where(ran_as, ran_as, unnamed[template]))
         self._name_creations(rows, codes, template, made)
         self._name_methods(rows, codes, template, made)
+        self._name_nameless_methods(rows, codes, template, made)
         return Coded(codes, made.text)
 
     def _name_creations(self, rows: Rows, codes: Codes, template: Codes, made: _Made) -> None:
@@ -144,6 +154,25 @@ class TaskCodes:
                 given = name != values[key[1]].func_or_class_name
                 shown[key] = key[0] if given else made.code(f"{repr_names.values[key[2]]}.{name.split('.')[-1]}")
             codes[at] = shown[key]
+
+    def _name_nameless_methods(self, rows: Rows, codes: Codes, template: Codes, made: _Made) -> None:
+        """In the export dialect only the actor says what it calls itself; a method that ran is named after that."""
+        tasks, values = self.tasks, self.tasks.templates.values
+        nameless = np.array([item.type == "ACTOR_TASK" and not item.named for item in values])
+        if not nameless.any():
+            return
+        count = len(tasks)
+        actor_codes, ran = tasks.actor.array(count)[rows], tasks.worker.array(count)[rows] > 0
+        own = tasks.repr_name.array(count)[rows]
+        at_actors = np.flatnonzero(nameless[template] & ran & (own == 0) & (actor_codes > 0))
+        called = {code: self._called(tasks.actors.values[code]) for code in np.unique(actor_codes[at_actors]).tolist()}
+        for at in at_actors.tolist():
+            if repr_name := called[int(actor_codes[at])]:
+                codes[at] = made.code(f"{repr_name}.{made.text(int(codes[at])).split('.')[-1]}")
+
+    def _called(self, actor_id: bytes) -> str:
+        actor = self._find_actor(actor_id)
+        return actor.place.repr_name if actor is not None and actor.place is not None else ""
 
 
 class _Made:

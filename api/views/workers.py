@@ -51,6 +51,11 @@ def _workers(index: SessionIndex) -> tuple[dict[bytes, _Known], Callable[[tuple[
     known.update((worker.worker_id, worker) for worker in index.workers.values())
     stands = index.nodes.standing()
     working = {place for place in map(_process, index.actors.values()) if place is not None}
+    over = {
+        (actor.place.node_id, actor.place.pid): actor.end_ns // 1_000_000
+        for actor in index.actors.values()
+        if actor.state == "DEAD" and actor.place is not None
+    }
 
     def row(worker: tuple[bytes, _Known]) -> Row:
         worker_id, what = worker
@@ -58,7 +63,8 @@ def _workers(index: SessionIndex) -> tuple[dict[bytes, _Known], Callable[[tuple[
             return _worker_row(index, what)
         if isinstance(what, Driver):
             return _driver_row(index, what, seen.get(worker_id) or SeenWorker(worker_id))
-        return _seen_row(index, what, (what.node_id, what.pid) in working, stands)
+        process = what.node_id, what.pid
+        return _seen_row(index, what, process in working, over.get(process, 0), stands)
 
     return known, row
 
@@ -118,12 +124,16 @@ def _id(text: str | None) -> bytes:
         return b""
 
 
-def _seen_row(index: SessionIndex, worker: SeenWorker, works: bool, stands: Callable[[Node], bool]) -> Row:
-    """Alive until its node or its job ends; an actor may outlive the job that made it, and its worker with it."""
+def _seen_row(
+    index: SessionIndex, worker: SeenWorker, works: bool, actor_end_ms: int, stands: Callable[[Node], bool]
+) -> Row:
+    """Alive until its node, its job or its actor ends; an actor may outlive the job that made it, and its worker with it."""
     node, driver = index.nodes.get(worker.node_id), index.jobs.driver(worker.job_id)
     ends = [node.end_ms] if node is not None and not stands(node) else []
     if driver is not None and driver.is_dead and not works:
         ends.append(driver.end_ms)
+    if actor_end_ms and not works:
+        ends.append(actor_end_ms)
     return _row(
         index,
         worker.worker_id,
