@@ -9,9 +9,9 @@ The view it gives: which rows, and in which order, is settled when it begins; ea
 slice is made, so of a session that lives a later row may know more than an earlier one. Rows never repeat, and none
 that was chosen is left out.
 
-What it holds: four bytes a task, a reference an actor, node or worker, the rows of lists that are short, and one slice. The session stays in memory, and
-counted, as long as it is streamed. At most ``MAX_STREAMS`` at a time; a client that takes nothing for ``PATIENCE``
-seconds is let go, and one that goes away ends its stream with the slice under way.
+What it holds: four bytes a task, a reference an actor, node or worker, the rows of lists that are short, and one
+slice. The session stays in memory, and counted, as long as it is streamed. At most ``MAX_STREAMS`` at a time; a client
+that takes nothing for ``PATIENCE`` seconds is let go, and one that goes away ends its stream with the slice under way.
 """
 
 from __future__ import annotations
