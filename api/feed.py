@@ -117,16 +117,17 @@ class Feed:
 
     async def _apply(self, batch: Batch) -> bool:
         """Whether nothing of it is left to do."""
-        if batch.data is None or self._reader.covers(batch.push):
+        data = batch.data  # may be let go while this waits
+        if data is None or self._reader.covers(batch.push):
             return True
         if not self._reader.follows(batch.push):
             return False
         await self._room()
         try:
-            if len(batch.data) > IN_THREAD:
-                push, body = await to_thread.run_sync(unpack_push, batch.data)
+            if len(data) > IN_THREAD:
+                push, body = await to_thread.run_sync(unpack_push, data)
             else:
-                push, body = unpack_push(batch.data)
+                push, body = unpack_push(data)
         except BadPush as exc:
             self._bad(batch, str(exc))
             return True
