@@ -34,6 +34,7 @@ from api.metrics import SEGMENTS_BAD, SEGMENTS_READ
 from api.process_names import log_names
 from api.snapshot_reader import SnapshotReader
 from api.snapshots import NONE, Snapshots
+from api.views.told_jobs import told_jobs
 from pipeline.catalog import SessionMetadata, read_metadata
 from pipeline.cursor import declared
 from pipeline.decode import Decoded, decode_block
@@ -154,12 +155,20 @@ class SessionReader:
         if not nodes and self.metadata is None:
             gone = "is no longer" if self._seqs else "is not"
             raise UnknownSession(f"session {self.key} {gone} in {self._store.url}")
-        self.snapshots = await self._answers.refresh()
+        await self._ask_snapshots()
         found = await self._list_segments(nodes)
         self.progress = Progress(segments=len(found), bytes=sum(ahead.info.size for ahead in found))
         await self._read(iter(found), applied)
         if found:
             await self._name_processes()
+
+    async def _ask_snapshots(self) -> None:
+        snapshots = await self._answers.refresh()
+        if snapshots is not self.snapshots:
+            self.snapshots = snapshots
+            jobs = await self._in_thread(told_jobs, snapshots)
+            async with self._lock:
+                self.index.tell_jobs(jobs)
 
     async def _name_processes(self) -> None:
         """Learn of the workers that export API files don't tell of from the names of their logs."""

@@ -4,15 +4,16 @@
                       ├▶ actors, nodes, workers, jobs, placement groups (Structs by id)
                       ├▶ log events (a ring a job)
                       └▶ opaque (kept whole for those who ask)
+    beside the records: the names of log files (processes), what the dashboard said of jobs
 
-Promises: records may be applied in any order and more than once; the entities are the same. Applying
-is the only thing that changes an index, and it bumps ``version``. What it leaves to others: locking
+Promises: records may be applied in any order and more than once; the entities are the same. Whatever
+changes an index bumps ``version``. What it leaves to others: locking
 (one thread at a time), reading (``reader.py``), the shape of an answer (``views/``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from api.index.actors import ActorTable
@@ -42,6 +43,7 @@ class SessionIndex:
         self.log_events = LogEvents()
         self.opaque = OpaqueTable()
         self.processes = Processes()
+        self.told_jobs: Sequence[dict[str, Any]] = ()
         self.version = 0
         self.records = 0
         self.rejected = 0
@@ -102,6 +104,12 @@ class SessionIndex:
         for name, count in decoded.unknown.items():
             self.unknown[name] = self.unknown.get(name, 0) + count
         self.version += 1
+
+    def tell_jobs(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Take in what the dashboard said of jobs: rows as ``views/told_jobs.py`` reads them, instead of the last."""
+        if self.told_jobs != rows:
+            self.told_jobs = rows
+            self.version += 1
 
     def learn_processes(self, node_id: str, log_names: Iterable[str]) -> None:
         """Take in what the names of a node's log files tell."""

@@ -14,7 +14,6 @@ from api.views import actors, events, jobs, nodes
 from api.views.closing import close_actors, close_jobs
 from api.views.measured import measured
 from api.views.redaction import redacted_rows
-from api.views.told_jobs import told_jobs
 
 
 def _nodes(index: SessionIndex, asked: Asked) -> dict[str, Any]:
@@ -59,12 +58,12 @@ def _events(index: SessionIndex, asked: Asked) -> dict[str, Any]:
 
 
 def _jobs(index: SessionIndex, asked: Asked) -> list[dict[str, Any]]:
-    return _for_asker(jobs.jobs_rest(index, told_jobs(asked.snapshots)), asked)
+    return _for_asker(jobs.jobs_rest(index), asked)
 
 
 def _job(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     job_id = asked.path["job_id"]
-    row = jobs.job_rest(index, job_id, told_jobs(asked.snapshots))
+    row = jobs.job_rest(index, job_id)
     if row is None:
         raise TextAnswer(404, jobs.does_not_exist(job_id))
     return _for_asker([row], asked)[0]

@@ -29,7 +29,6 @@ from api.views.datasets import datasets
 from api.views.google_style import google_style
 from api.views.jobs import does_not_exist, job_rest, jobs_rest
 from api.views.redaction import redacted_deep
-from api.views.told_jobs import told_jobs
 from api.views.train import train_runs
 
 SERVE = "/api/serve/applications/"
@@ -86,7 +85,7 @@ def _datasets(index: SessionIndex, asked: Asked) -> dict[str, Any]:
 
 
 def _train(index: SessionIndex, asked: Asked) -> dict[str, Any]:
-    jobs = jobs_rest(index, told_jobs(asked.snapshots))
+    jobs = jobs_rest(index)
     runs = train_runs(index, asked.snapshots, jobs)
     return {"train_runs": redacted_deep(runs) if asked.browser else runs}
 
@@ -97,7 +96,7 @@ def _train_v1(index: SessionIndex, asked: Asked) -> dict[str, Any]:
 
 
 def _component_activities(index: SessionIndex, asked: Asked) -> dict[str, Any]:
-    jobs = jobs_rest(index, told_jobs(asked.snapshots))
+    jobs = jobs_rest(index)
     return component_activities(jobs, asked.over_ms or asked.now_ms, asked.over_ms > 0)
 
 
@@ -148,7 +147,7 @@ async def _job_read_only(request: Request) -> Response:
     job_id = request.path_params["job_id"]
 
     def known(index: SessionIndex, asked: Asked) -> None:
-        if job_rest(index, job_id, told_jobs(asked.snapshots)) is None:
+        if job_rest(index, job_id) is None:
             raise TextAnswer(404, does_not_exist(job_id))
         raise TextAnswer(405, NOT_LIVING)
 

@@ -39,7 +39,6 @@ from api.views.summaries import summarize_tasks
 from api.views.tasks import list_tasks
 from api.views.timeline import timeline
 from api.views.told_groups import told_groups
-from api.views.told_jobs import told_jobs
 from api.views.workers import list_workers
 
 ListView = Callable[[SessionIndex, ListOptions], dict[str, Any]]
@@ -67,10 +66,6 @@ def _warned(answer: dict[str, Any], asked: Asked) -> dict[str, Any]:
 def _close_tasks(rows: list[dict[str, Any]], asked: Asked) -> None:
     if asked.close_ms:
         close_tasks(rows, asked.close_ms)
-
-
-def _jobs(index: SessionIndex, options: ListOptions, asked: Asked) -> dict[str, Any]:
-    return list_jobs(index, options, told_jobs(asked.snapshots))
 
 
 def _groups(index: SessionIndex, options: ListOptions, asked: Asked) -> dict[str, Any]:
@@ -107,7 +102,7 @@ ROUTES = [
     Route("/api/v0/actors/summarize", answering(_summary(summarize_actors))),
     Route("/api/v0/nodes", listing(NODES, _of(list_nodes))),
     Route("/api/v0/workers", listing(WORKERS, _of(list_workers))),
-    Route("/api/v0/jobs", listing(JOBS, _jobs)),
+    Route("/api/v0/jobs", listing(JOBS, _of(list_jobs))),
     Route("/api/v0/placement_groups", listing(PLACEMENT_GROUPS, _groups)),
     Route("/api/v0/runtime_envs", listing(RUNTIME_ENVS, _runtime_envs)),
     Route("/api/v0/cluster_events", listing(CLUSTER_EVENTS, _cluster_events)),

@@ -7,7 +7,6 @@ the Job API logged: status and exit code as logged, times to the second or bette
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -48,21 +47,21 @@ def does_not_exist(job_id: str) -> str:
     return f"Job {job_id} does not exist"
 
 
-def list_jobs(index: SessionIndex, options: ListOptions, told: Sequence[Row] = ()) -> dict[str, Any]:
-    """``/api/v0/jobs``; ``told`` are the rows that the dashboard told of (``told_jobs.py``), here and below."""
-    return list_response(with_told([*_driver_rows(index), *_submission_rows(index)], told), JOBS, options)
+def list_jobs(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
+    """``/api/v0/jobs``."""
+    return list_response(with_told([*_driver_rows(index), *_submission_rows(index)], index.told_jobs), JOBS, options)
 
 
-def jobs_rest(index: SessionIndex, told: Sequence[Row] = ()) -> list[Row]:
+def jobs_rest(index: SessionIndex) -> list[Row]:
     """``/api/jobs/``: submissions first, then drivers of their own."""
-    jobs = with_told([*_submission_rows(index), *_driver_rows(index)], told)
+    jobs = with_told([*_submission_rows(index), *_driver_rows(index)], index.told_jobs)
     return sorted(jobs, key=lambda job: job["type"], reverse=True)
 
 
-def job_rest(index: SessionIndex, job_or_submission_id: str, told: Sequence[Row] = ()) -> Row | None:
+def job_rest(index: SessionIndex, job_or_submission_id: str) -> Row | None:
     """``/api/jobs/{id}`` by either id; None for an unknown one."""
     ours = _job_rest(index, job_or_submission_id)
-    theirs = find(told, job_or_submission_id, ours)
+    theirs = find(index.told_jobs, job_or_submission_id, ours)
     return ours if theirs is None else merge(ours, theirs)
 
 
