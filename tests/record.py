@@ -1,48 +1,102 @@
-"""Records one small session of each dialect into ``tests/data``: what Ray sent, wrote and answered.
+"""Records small sessions of real Ray into ``tests/data``: what Ray sent, wrote, logged and answered.
 
-    python tests/record.py                both
-    python tests/record.py posted         one
+    python tests/record.py                     all that are kept in the repository
+    python tests/record.py posted tasks        some
+    python tests/record.py --into F actors.posted   one in the other dialect, into the folder F
 
-Starts a real Ray head (see ``support/rayhead.py``), lets it run ``support/driver.py``, saves the live
-dashboard's answers, kills the head, and keeps
+Starts a real Ray head (see ``support/rayhead.py``), lets it do the recipe's work, saves the live dashboard's
+answers, kills the head, and keeps
 
     session             Ray's name of the session
     posts-head.jsonl    (posted) each post's body as it was received, one a line
     logs/export_events  (export) Ray's files
     logs/events         Ray's log events
+    logs/               what tasks, actors and jobs printed; of other logs only the name
     live/               the live dashboard's answers; index.tsv says which file answers what
     expected.json       counts taken from the live answers: what a demo or a test should find again
 
 What tells of the recording machine (address, host name, folders) is replaced everywhere alike, so that
-one value stays one value.
+one value stays one value. ``data`` needs ``ray[data]``.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import shutil
 import socket
 import sys
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from support import workload
+from support import asked, workload, workload_runs
 from support.captures import DATA, ROOT, event_files, live_rows, session_name
 from support.rayhead import Dialect, RayHead, ray_head
 from support.receiver import receiver
 
-DIALECTS: tuple[Dialect, ...] = ("posted", "export")
+DATASETS = "/api/data/datasets/02000000"
 TASKS = "/api/v0/tasks?detail=1&limit=10000&exclude_driver=false"
+PRINTED = re.compile(r"(job-driver-.*\.log|worker-.*\.(out|err))")
+"""Logs that are kept whole: tasks know byte ranges of them."""
 
 
-def record(dialect: Dialect) -> None:
-    target = DATA / dialect
+@dataclass(frozen=True)
+class Recipe:
+    """One session: its dialect, its work and how what the dashboard says is saved."""
+
+    dialect: Dialect
+    work: Callable[[RayHead], None]
+    save: Callable[[RayHead, Path], None]
+    labels: str = ""
+    environment: dict[str, str] = field(default_factory=lambda: workload.ENVIRONMENT)
+    logs: bool = True
+
+
+def of(name: str, dialect: Dialect, *more: str) -> Recipe:
+    """A recipe of ``workload_runs``; ``more`` is asked of the dashboard at the end."""
+    return Recipe(
+        dialect,
+        workload_runs.WORK[name],
+        lambda head, target: asked.save(head.dashboard_url, target, *more),
+        workload_runs.LABELS,
+        workload_runs.HEAD_ENVIRONMENT,
+    )
+
+
+RECIPES = {
+    "posted": Recipe("posted", workload.run, workload.save_live, logs=False),
+    "export": Recipe("export", workload.run, workload.save_live, logs=False),
+    "tasks": of("tasks", "posted"),
+    "actors": of("actors", "export"),
+    "nodes": of("nodes", "posted"),
+    "data": of("data", "export", DATASETS),
+}
+OTHERS = {
+    "tasks.export": of("tasks", "export"),
+    "actors.posted": of("actors", "posted"),
+    "nodes.export": of("nodes", "export"),
+    "data.posted": of("data", "posted", DATASETS),
+}
+
+
+def record(name: str, into: Path) -> None:
+    recipe, target = (RECIPES | OTHERS)[name], into / name
     shutil.rmtree(target, ignore_errors=True)
-    with receiver() as received, ray_head(dialect, events_port=received.port, environment=workload.ENVIRONMENT) as head:
-        workload.run(head)
+    with (
+        receiver() as received,
+        ray_head(
+            recipe.dialect, events_port=received.port, labels=recipe.labels, environment=recipe.environment
+        ) as head,
+    ):
+        recipe.work(head)
         workload.rest(head)
-        workload.save_live(head, target)
+        recipe.save(head, target)
+        if recipe.logs:
+            keep_logs(head.session_dir / "logs", target / "logs")
         head.kill()
         if received.taken:
             (target / "posts-head.jsonl").write_bytes(b"".join(body + b"\n" for body in received.taken))
@@ -58,6 +112,14 @@ def keep_files(source: Path, target: Path) -> None:
     for file in sorted(source.glob("event_*.log*")):
         if file.stat().st_size:
             target.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target / file.name)
+
+
+def keep_logs(source: Path, target: Path) -> None:
+    """What was printed."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in sorted(source.iterdir()):
+        if PRINTED.fullmatch(file.name):
             shutil.copyfile(file, target / file.name)
 
 
@@ -87,6 +149,7 @@ def own_address() -> str:
 
 
 def scrub(folder: Path, what: dict[bytes, bytes]) -> None:
+    """Replace, in printed logs too: bytes that a task printed hold nothing of it, or its byte range would be wrong."""
     for file in folder.rglob("*"):
         if file.is_file():
             data = file.read_bytes()
@@ -98,7 +161,8 @@ def scrub(folder: Path, what: dict[bytes, bytes]) -> None:
 def expected(capture: Path) -> dict[str, object]:
     """What there is to find: counts by state from the live lists."""
     tasks = live_rows(capture, TASKS)
-    actors = live_rows(capture, "/api/v0/actors?detail=1")
+    actors = live_rows(capture, next(url for url in ACTORS if recorded(capture, url)))
+    groups = live_rows(capture, next(url for url in GROUPS if recorded(capture, url)))
     return {
         "session": session_name(capture),
         "tasks": len([task for task in tasks if task["type"] != "DRIVER_TASK"]),
@@ -106,13 +170,24 @@ def expected(capture: Path) -> dict[str, object]:
         "driver_tasks_by_state": dict(Counter(task["state"] for task in tasks if task["type"] == "DRIVER_TASK")),
         "actors": len(actors),
         "actors_by_state": dict(Counter(actor["state"] for actor in actors)),
-        "placement_groups": len(live_rows(capture, "/api/v0/placement_groups?detail=1")),
+        "placement_groups": len(groups),
         "log_event_files": len(event_files(capture, "events")),
     }
 
 
+ACTORS = ("/api/v0/actors?detail=1", "/api/v0/actors?detail=1&limit=10000")
+GROUPS = ("/api/v0/placement_groups?detail=1", "/api/v0/placement_groups?detail=1&limit=10000")
+
+
+def recorded(capture: Path, url: str) -> bool:
+    return f"\t{url}\n" in (capture / "live" / "index.tsv").read_text()
+
+
 if __name__ == "__main__":
     os.umask(0o022)
-    for chosen in DIALECTS:
-        if chosen in (sys.argv[1:] or DIALECTS):
-            record(chosen)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--into", type=Path, default=DATA)
+    parser.add_argument("name", nargs="*", default=list(RECIPES))
+    given = parser.parse_args()
+    for chosen in given.name:
+        record(chosen, given.into)

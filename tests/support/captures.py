@@ -82,10 +82,12 @@ def lay_out(capture: Path, ray_tmp: Path) -> Path:
     """Make ``ray_tmp`` look as it did on the captured head node (``session_latest`` and all); the session's folder."""
     session = ray_tmp / session_name(capture)
     for folder in ("export_events", "events"):
-        target = session / "logs" / folder
-        target.mkdir(parents=True)
-        for file in event_files(capture, folder):
-            shutil.copyfile(file, target / file.name)
+        (session / "logs" / folder).mkdir(parents=True)
+    for file in (capture / "logs").rglob("*"):
+        if file.is_file():
+            target = session / "logs" / file.relative_to(capture / "logs")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
     (session / f"gcs_server_port_{head_node(capture)}").write_text("6379")
     (ray_tmp / "session_latest").symlink_to(session)
     return session

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from support.skips import need
 
@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 RAY = Path(sys.executable).with_name("ray")
 MARKER = "RAY_HISTORY_TEST_HEAD"
+NODE_MARKER = "RAY_HISTORY_TEST_NODE"
+HEAD_PORTS = ("--port", "--dashboard-port", "--ray-client-server-port")
 PORTS = (
     "--port",
     "--dashboard-port",
@@ -87,6 +89,8 @@ class RayHead:
     log: Path
     marker: str
     leader: int
+    environment: dict[str, str]
+    """What it was started with: a driver or a node that joins by hand needs the same."""
 
     @property
     def session_name(self) -> str:
@@ -104,6 +108,19 @@ class RayHead:
             timeout=20,
             pause=0.02,
         )
+
+
+@dataclass(frozen=True)
+class JoinedNode:
+    """A node that isn't the head."""
+
+    node_id: str
+    marker: str
+    leader: int
+
+    def kill(self) -> None:
+        """SIGKILL for its daemons and workers: nobody says goodbye to the head."""
+        until(lambda: _kill_all(self.marker, self.leader), "the node's processes to end", timeout=20, pause=0.02)
 
 
 @contextmanager
@@ -124,6 +141,7 @@ def ray_head(
     folder: Path | None = None,
     num_cpus: int = 3,
     snake_case: bool = False,
+    labels: str = "",
     environment: dict[str, str] | None = None,
 ) -> Iterator[RayHead]:
     """Start a head that posts its events to ``events_port`` of loopback, or writes export API files; killed at the end.
@@ -140,6 +158,7 @@ def ray_head(
     # Worker ports: Ray's default is a fixed range from 10002 on, that any other port may fall into; 0 means any free one.
     command += ["--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={temp_dir / 'r'}"]
     command += [f"--num-cpus={num_cpus}", f"--object-store-memory={100 << 20}"]
+    command += [f"--labels={labels}"] if labels else []
     env = _environment(dialect, events_port, snake_case) | (environment or {})
     env[MARKER] = temp_dir.name
     url = f"http://127.0.0.1:{ports['--dashboard-port']}"
@@ -151,14 +170,37 @@ def ray_head(
             node_id = until(lambda: _ready(url, process, log), "the Ray head's dashboard", timeout=60)
             session_dir = (temp_dir / "r" / "session_latest").resolve()
             address = f"127.0.0.1:{ports['--port']}"
-            head = RayHead(address, url, temp_dir / "r", session_dir, node_id, log, marker, process.pid)
-            yield head
+            yield RayHead(address, url, temp_dir / "r", session_dir, node_id, log, marker, process.pid, env)
         finally:
             until(lambda: _kill_all(marker, process.pid), "the Ray head to end", timeout=20, pause=0.02)
             process.wait(10)
     finally:
         if folder is None:
             shutil.rmtree(temp_dir, ignore_errors=True)
+
+
+@contextmanager
+def joined_node(head: RayHead, *, num_cpus: int = 2, labels: str = "") -> Iterator[JoinedNode]:
+    """Another node of the same cluster, on this machine and in the same temp dir; killed at the end, or with the head."""
+    names = [name for name in PORTS if name not in HEAD_PORTS]
+    ports = [f"{name}={port}" for name, port in zip(names, free_ports(len(names)), strict=True)]
+    command = [str(RAY), "start", f"--address={head.address}", "--block", "--disable-usage-stats", *ports]
+    command += ["--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={head.temp_dir}", f"--labels={labels}"]
+    command += [f"--num-cpus={num_cpus}", f"--object-store-memory={100 << 20}"]
+    marker = f"{NODE_MARKER}={head.temp_dir.parent.name}"
+    env = head.environment | {NODE_MARKER: head.temp_dir.parent.name}
+    before = {node["node_id"] for node in _nodes(head.dashboard_url)}
+    with head.log.open("ab") as out:
+        process = subprocess.Popen(command, env=env, stdout=out, stderr=out, start_new_session=True)
+    try:
+        found = until(
+            lambda: [node["node_id"] for node in _nodes(head.dashboard_url) if node["node_id"] not in before],
+            "the node to join",
+        )
+        yield JoinedNode(str(found[0]), marker, process.pid)
+    finally:
+        until(lambda: _kill_all(marker, process.pid), "the node to end", timeout=20, pause=0.02)
+        process.wait(10)
 
 
 def _environment(dialect: Dialect, events_port: int, snake_case: bool) -> dict[str, str]:
@@ -186,11 +228,14 @@ def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> str | None:
     """The head node's id once the dashboard, the job agent and the node are there."""
     if process.poll() is not None:
         raise RuntimeError(f"ray start ended with {process.returncode}:\n{log.read_text()[-3000:]}")
+    return next((str(row["node_id"]) for row in _nodes(url) if row["state"] == "ALIVE"), None)
+
+
+def _nodes(url: str) -> list[dict[str, Any]]:
+    """The dashboard's list of nodes, empty while it doesn't answer."""
     status, body = fetch(f"{url}/api/v0/nodes?detail=1", timeout=5)
-    if status != 200:
-        return None
-    rows = json.loads(body)["data"]["result"]["result"]
-    return next((str(row["node_id"]) for row in rows if row["state"] == "ALIVE"), None)
+    rows: list[dict[str, Any]] = json.loads(body)["data"]["result"]["result"] if status == 200 else []
+    return rows
 
 
 def _processes(marker: str, leader: int) -> list[int]:

@@ -1,0 +1,203 @@
+"""How alike two answers to one request are: the live dashboard's, as it was recorded, and the history's. Leaf by leaf.
+
+A leaf is a value that is neither a list nor an object, under a path of keys. Rows of a list are matched by what
+identifies them, so that their order doesn't matter. Left out is what no record carries and nobody polls: the load
+of machines and processes, and ports (``LEFT_OUT``). Secrets are compared as Ray's own pages show them, by name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from support.rayhead import fetch
+
+from pipeline.redact import redact_json
+
+_MACHINE = (
+    "now|cpus?|mem|hostMem|cgroupMem|shm|bootTime|loadAvg|disk|diskIo|diskIoSpeed|gpus|tpus|network|networkSpeed|"
+    "cmdline|workers|agent|gcs|logCounts|errorCounts|logUrl"
+)
+_RAYLET = (
+    "coreWorkersStats|storeStats|stateSnapshot|viewData|numWorkers|pid|cpu\\w*|processStats|objectStore\\w*|node"
+    "ManagerPort|objectManagerPort|rayletSocketName|metricsExportPort|runtimeEnvAgentPort|terminateTime|"
+    "brokenWorkers|createTime|memory\\w*|cmdline|\\w+Port|isHeadNode"
+)
+_PROCESS = (
+    "processStats|mem|gpus|tpus|numPendingTasks|usedResources|taskQueueLength|numExecutedTasks|numInFlight\\w*|num"
+    "LocalObjects|numObjectRefsInScope|objectRefs|numRunningTasks|usedObjectStoreMemory|resourceIds|cmd|workerType|"
+    "language|numInPlasma|numOwned\\w*|objectsTotal|numOfFailed\\w*|ipAddress"
+)
+_ONE = r"data\.(?:summary\[[^]]*\]|detail)"
+LEFT_OUT: tuple[tuple[str, str], ...] = (
+    (r"/nodes[?/].*", rf"{_ONE}\.(?:{_MACHINE})"),
+    (r"/nodes[?/].*", rf"{_ONE}\.raylet\.(?:{_RAYLET})"),
+    (r"/nodes[?/].*", rf"{_ONE}\.actors\.\w+\.(?:{_PROCESS}|port)"),
+    (r"/nodes\?view=summary", r"data\.nodeLogicalResources"),
+    (r"/logical/actors.*", rf"data\.(?:actors\.\w+|detail)\.(?:{_PROCESS})"),
+    (r".*", r"(?:.*\.)?(?:partial_failure_warning|warnings|msg)"),
+)
+_RULES = [(re.compile(url), re.compile(f"(?:{path})(?:[.\\[].*)?")) for url, path in LEFT_OUT]
+_KEYS: tuple[tuple[str, ...], ...] = (
+    ("task_id", "attempt_number"),
+    ("actor_id",),
+    ("worker_id",),
+    ("placement_group_id",),
+    ("eventId",),
+    ("ph", "name", "ts", "pid", "tid"),
+    ("state", "created_ms"),
+    ("event_name", "start_time"),
+    ("submission_id", "job_id"),
+    ("node_id",),
+    ("key",),
+    ("raylet.nodeId",),
+)
+_SMALL = re.compile(r"[?&]limit=\d(?:&|$)")
+_COUNTS = re.compile(r".*(?:total|num_\w+)")
+_INDEX = re.compile(r"\[[^]]*\]")
+
+Leaves = dict[str, Any]
+
+
+@dataclass
+class Compared:
+    """One request: its leaves that count, and those that are missing or other in the history."""
+
+    url: str
+    status: tuple[int, int]
+    """Live, and the history's."""
+    leaves: Leaves = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    other: dict[str, Any] = field(default_factory=dict)
+    extra_rows: list[str] = field(default_factory=list)
+
+    @property
+    def equal(self) -> int:
+        return len(self.leaves) - len(self.missing) - len(self.other)
+
+    @property
+    def share(self) -> float:
+        return self.equal / len(self.leaves) if self.leaves else 1.0
+
+    def kinds(self) -> dict[str, list[str]]:
+        """The paths that differ by the kind of leaf (row keys left out)."""
+        found: dict[str, list[str]] = {}
+        for path in [*self.missing, *self.other]:
+            found.setdefault(_INDEX.sub("[]", path), []).append(path)
+        return found
+
+    def lines(self) -> Iterator[str]:
+        """What differs, in words."""
+        for kind, paths in self.kinds().items():
+            ours = self.other.get(paths[0], "(missing)")
+            yield f"{self.url}: {len(paths)} x {kind}: live {self.leaves[paths[0]]!r:.120}, history {ours!r:.120}"
+        for row in self.extra_rows[:5]:
+            yield f"{self.url}: never live: {row}"
+
+
+def compare_all(capture: Path, base: str, only: Callable[[str], bool] = lambda url: True) -> list[Compared]:
+    """Send every recorded request to the history's session at ``base``."""
+    found = []
+    for line in (capture / "live" / "index.tsv").read_text().splitlines():
+        name, status, url = line.split("\t")
+        if only(url):
+            ours = fetch(base + url, timeout=60)
+            found.append(compare(url, (int(status), (capture / "live" / name).read_bytes()), ours))
+    return found
+
+
+def compare(url: str, live: tuple[int, bytes], ours: tuple[int, bytes]) -> Compared:
+    """One request's two answers."""
+    compared = Compared(url, (live[0], ours[0]))
+    expected, found = leaves_of(url, live[1]), leaves_of(url, ours[1])
+    rules = [path for where, path in _RULES if where.match(url)]
+    small = _SMALL.search(url)
+    for path, value in expected.items():
+        if any(rule.fullmatch(path) for rule in rules) or (small and not _COUNTS.fullmatch(path)):
+            continue
+        compared.leaves[path] = value
+        if path not in found:
+            compared.missing.append(path)
+        elif not _same(value, found[path]):
+            compared.other[path] = found[path]
+    if not small and live[0] == ours[0]:
+        told = [path for path in found if not any(rule.fullmatch(path) for rule in rules)]
+        compared.extra_rows = sorted(_rows(told) - _rows(expected))
+    return compared
+
+
+def leaves_of(url: str, body: bytes) -> Leaves:
+    """The leaves of an answer; one leaf a line where it isn't JSON."""
+    found: Leaves = {}
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {f"line {number}": line for number, line in enumerate(body.decode(errors="replace").splitlines())}
+    if "/timeline" in url and isinstance(value, list):
+        value = _named_trace(value)
+    if url.startswith("/api/v0/logs?"):
+        value["data"]["result"] = {group: sorted(names) for group, names in value["data"]["result"].items()}
+    _flatten(redact_json(value), "", found)
+    return found
+
+
+def _flatten(value: Any, path: str, found: Leaves) -> None:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            _flatten(item, f"{path}.{key}" if path else str(key), found)
+    elif isinstance(value, list) and value:
+        seen: dict[str, int] = {}
+        for name, item in zip(_names(value), value, strict=True):
+            seen[name] = seen.get(name, 0) + 1
+            again = f"#{seen[name]}" if seen[name] > 1 else ""
+            _flatten(item, f"{path}[{name}{again}]", found)
+    else:
+        found[path] = value
+
+
+def _names(items: list[Any]) -> list[str]:
+    """What identifies each item: by the first keys of which every item has one, otherwise its place."""
+    for keys in _KEYS:
+        told = [[_at(item, key) for key in keys] for item in items]
+        if all(any(part is not None for part in parts) for parts in told):
+            return ["|".join(map(str, parts)) for parts in told]
+    return [str(place) for place in range(len(items))]
+
+
+def _at(item: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        item = item.get(part) if isinstance(item, dict) else None
+    return item
+
+
+def _same(one: Any, other: Any) -> bool:
+    numbers = (int, float)
+    if isinstance(one, numbers) and isinstance(other, numbers) and not isinstance(one, bool | str):
+        return not isinstance(other, bool) and abs(one - other) <= max(1e-9 * abs(one), 1e-6)
+    return bool(one == other)
+
+
+def _rows(paths: Iterable[str]) -> set[str]:
+    return {path.partition("]")[0] for path in paths if "[" in path}
+
+
+def _named_trace(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Chrome numbers processes and threads as they come: the names that the trace gives them instead."""
+    names = {
+        (event["name"], event.get("pid"), event.get("tid")): event.get("args", {}).get("name")
+        for event in events
+        if event.get("ph") == "M"
+    }
+    return [
+        event
+        | {
+            "pid": names.get(("process_name", event.get("pid"), None), event.get("pid")),
+            "tid": names.get(("thread_name", event.get("pid"), event.get("tid")), event.get("tid")),
+        }
+        for event in events
+        if event.get("ph") != "M"
+    ]
