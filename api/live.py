@@ -53,8 +53,7 @@ class Live:
         self.on_news: News | None = None
         self.on_want: Callable[[SessionKey], None] | None = None
         """Told where somebody begins to want a session, or wants a segment closed."""
-        self.catching_up: set[SessionKey] = set()
-        """Sessions whose records have begun to come, and aren't all here yet."""
+        self._behind: dict[SessionKey, float] = {}
         self.now_ms = now_ms
         self.clock = clock
         self._asked: dict[SessionKey, float] = {}
@@ -157,15 +156,25 @@ class Live:
         """How many words each node has said that is there."""
         return {name: self._words(key, name) for name in self.liveness.present(key, self.now_ms())}
 
+    def fell_behind(self, key: SessionKey) -> None:
+        """A session's records begin to come, and aren't all here yet."""
+        self._behind.setdefault(key, self.clock())
+
     def caught_up(self, key: SessionKey) -> None:
         """All of a session's records that were on their way are here."""
-        self.catching_up.discard(key)
+        self._behind.pop(key, None)
         self._speak(key)
 
     async def hear(self, key: SessionKey, words: dict[str, int], within: float) -> None:
         """Return when each of these nodes has said another word, or after ``within`` seconds."""
         with anyio.move_on_after(within):
-            while any(self._words(key, name) == count for name, count in words.items()) or key in self.catching_up:
+            while any(self._words(key, name) == count for name, count in words.items()):
+                await self._said.setdefault(key, anyio.Event()).wait()
+
+    async def catch_up(self, key: SessionKey, within: float) -> None:
+        """Return when all is here that was on its way, or ``within`` seconds after it began to come."""
+        with anyio.move_on_after(self._behind.get(key, 0.0) + within - self.clock()):
+            while key in self._behind:
                 await self._said.setdefault(key, anyio.Event()).wait()
 
     def ask_seal(self, key: SessionKey, node: str) -> None:
@@ -188,7 +197,7 @@ class Live:
 
     def told(self, key: SessionKey, nodes: list[str]) -> bool:
         """Whether all that these nodes had to tell so far has come by push."""
-        return key not in self.catching_up and self.liveness.told(key, nodes, self.now_ms())
+        return key not in self._behind and self.liveness.told(key, nodes, self.now_ms())
 
     def close(self) -> None:
         """Hold nobody any more: the server stops."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import partial
 
 import anyio
@@ -68,7 +68,7 @@ class _Follower:
         """Somebody wants a session, or a segment of it closed."""
         self._urgent.add(key)
         if key not in self._followed and self._link.client is not None:
-            self._live.catching_up.add(key)
+            self._live.fell_behind(key)
             self._followed[key] = scope = anyio.CancelScope()
             self._tasks.start_soon(self._follow, key, scope)
         self._news.set()
@@ -92,16 +92,15 @@ class _Follower:
 
     async def _follow(self, key: SessionKey, scope: anyio.CancelScope) -> None:
         """A session's records, from one failure to the next."""
-        last = 0
+        consumer = _Consumer(self._link, key, self._take, partial(self._live.caught_up, key))
         with scope:
             try:
                 while True:
-                    consumer = _Consumer(self._link, key, last, self._take, partial(self._live.caught_up, key))
                     try:
                         await consumer.run()
                     except (nats.errors.Error, APIError, OSError, TimeoutError) as exc:
                         log.debug("stream interrupted", session=str(key), reason=repr(exc))
-                    last = consumer.last
+                    self._live.fell_behind(key)
                     await anyio.sleep(RETRY)
             finally:
                 self._live.caught_up(key)
@@ -120,17 +119,17 @@ class _Follower:
 
 
 class _Consumer:
-    """One reading of a session's subjects, in order and without a gap, from behind ``last`` on; ``last`` goes with it."""
+    """Reads a session's subjects in order and without a gap; after an interruption it goes on where it was."""
 
     def __init__(
         self,
         link: Link,
         key: SessionKey,
-        last: int,
         take: Callable[[Msg, int], None],
         caught_up: Callable[[], None],
     ) -> None:
-        self.last = last
+        self._last = 0
+        self._stream_made: datetime | None = None
         self._link, self._key, self._take, self._caught_up = link, key, take, caught_up
         self._next = 1
         self._heard = anyio.current_time()
@@ -144,8 +143,9 @@ class _Consumer:
             return
         await self._link.ensure_stream()
         info = await self._link.stream.stream_info(stream)
-        if info.state.last_seq < self.last:
-            self.last = 0  # another stream of the same name
+        if info.created != self._stream_made:
+            self._last = 0  # another one of the same name
+        self._stream_made, self._next, self._broken = info.created, 1, False
         inbox = client.new_inbox()
         subscription = await client.subscribe(inbox, cb=self._message)
         try:
@@ -163,8 +163,8 @@ class _Consumer:
     def _config(self, inbox: str) -> ConsumerConfig:
         return ConsumerConfig(
             deliver_subject=inbox,
-            deliver_policy=DeliverPolicy.BY_START_SEQUENCE if self.last else DeliverPolicy.ALL,
-            opt_start_seq=self.last + 1 if self.last else None,
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE if self._last else DeliverPolicy.ALL,
+            opt_start_seq=self._last + 1 if self._last else None,
             ack_policy=AckPolicy.NONE,
             max_deliver=1,
             filter_subject=subject(self._link.place.prefix, "push", self._key) + ".*",
@@ -185,7 +185,7 @@ class _Consumer:
             self._broken = True
             return
         self._next += 1
-        self.last = told.sequence.stream
+        self._last = told.sequence.stream
         self._take(message, int(told.timestamp.astimezone(UTC).timestamp() * 1000))
         if not told.num_pending:
             self._caught_up()

@@ -89,6 +89,11 @@ class Liveness:
             return []
         return [name for name, node in heard.nodes.items() if not node.gone and now_ms - node.last_ms < HEARD_MS]
 
+    def sessions(self, namespace: str, cluster: str, now_ms: int) -> list[SessionKey]:
+        """A cluster's sessions of which somebody is there."""
+        of_cluster = [key for key in self._heard if (key.namespace, key.cluster) == (namespace, cluster)]
+        return [key for key in of_cluster if self.present(key, now_ms)]
+
     def told(self, key: SessionKey, nodes: list[str], now_ms: int) -> bool:
         """Whether these nodes are all there, or have said good-bye, and one at least is there."""
         heard, present = self._heard.get(key), self.present(key, now_ms)

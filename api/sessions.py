@@ -35,7 +35,7 @@ from api.reader import Progress, SessionReader, UnknownSession
 from api.ring import Batch
 from api.shared import SharedWork
 from api.status import Status
-from pipeline.catalog import SessionMetadata
+from pipeline.catalog import SessionMetadata, new_metadata
 from pipeline.config import ServerConfig
 from pipeline.errors import BadKey, Full, RayHistoryError
 from pipeline.layout import SessionKey
@@ -51,6 +51,8 @@ PUSHED_AGE = 10.0
 """Seconds after which the store is looked at though everything comes by push: for nodes that don't push."""
 HEAR_SECONDS = 0.25
 """For collectors that were left alone to say what they have."""
+CATCH_UP_SECONDS = 2.0
+"""For what is on its way by NATS."""
 SEAL_SECONDS = 1.0
 """For a collector to close a segment that is needed for an answer."""
 WEIGH_EVERY = 1.0
@@ -128,7 +130,7 @@ class Sessions:
             raise UnknownSession(str(exc)) from exc
         if session not in ("live", "latest"):
             return key
-        of_cluster = [m for m in await self.catalog() if (m.namespace, m.cluster) == (namespace, cluster)]
+        of_cluster = await self._of_cluster(namespace, cluster)
         if session == "latest":
             found = of_cluster
         else:
@@ -138,6 +140,14 @@ class Sessions:
             return found[0].key
         kind = "live session" if session == "live" else "session"
         raise UnknownSession(f"no {kind} of {namespace}/{cluster} in {self.store.url}")
+
+    async def _of_cluster(self, namespace: str, cluster: str) -> list[SessionMetadata]:
+        """A cluster's sessions, the newest first: those of the catalog, and those that began since it was read."""
+        found = [m for m in await self.catalog() if (m.namespace, m.cluster) == (namespace, cluster)]
+        listed = {known.key for known in found}
+        heard = self.live.liveness.sessions(namespace, cluster, self.live.now_ms())
+        new = [new_metadata(key) for key in heard if key not in listed]
+        return sorted(found + new, key=lambda m: (m.created_ms, m.key), reverse=True) if new else found
 
     async def open(self, key: SessionKey) -> SessionReader:
         """The session, as the store had it at most ``refresh`` seconds ago.
@@ -159,6 +169,7 @@ class Sessions:
         if not self._fresh(entry):
             await entry.look()
         await self.live.hear(key, words, HEAR_SECONDS)
+        await self.live.catch_up(key, CATCH_UP_SECONDS)
         words = self.live.words(key)
         if not entry.feed.whole:
             await entry.feeding()

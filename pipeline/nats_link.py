@@ -100,6 +100,7 @@ class Link:
         self.place = place
         self.client: Client | None = None
         self.up = anyio.Event()
+        self.closing = False
 
     @property
     def stream(self) -> JetStreamContext:
@@ -158,7 +159,8 @@ class Link:
         log.debug("NATS client", nats=self.place.shown, reason=_reason(exc))
 
     async def _lost(self) -> None:
-        log.warning("NATS is gone, trying again", nats=self.place.shown)
+        if not self.closing:
+            log.warning("NATS is gone, trying again", nats=self.place.shown)
 
     async def _back(self) -> None:
         log.info("NATS is back", nats=self.place.shown)
@@ -178,6 +180,7 @@ async def linked(url: str) -> AsyncIterator[Link]:
             yield link
         finally:
             tasks.cancel_scope.cancel()
+            link.closing = True
             if link.client is not None:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                     await link.client.close()

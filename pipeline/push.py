@@ -49,6 +49,10 @@ class Channel(Protocol):
         """Returns once the message was taken and it is time for the next one. Raises ``PushFailed``."""
         ...
 
+    def on_ask(self, key: SessionKey, hurry: Callable[[], None]) -> None:
+        """``hurry`` is called where those who listen want a word now, if they can say so between messages."""
+        ...
+
 
 class Pusher:
     """One session's. ``seal`` is called where the other side asks for a segment to be closed."""
@@ -90,6 +94,7 @@ class Pusher:
     async def run(self, node: str) -> None:
         """Until cancelled."""
         self._node = node
+        self._channel.on_ask(self._key, self._wake.set)
         delay = FIRST
         while True:
             began = anyio.current_time()

@@ -6,7 +6,7 @@ module that knows aiohttp.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import quote, urlsplit
 
@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from pipeline.errors import ConfigError, PushFailed
+from pipeline.layout import SessionKey
 from pipeline.pushed import MEDIA_TYPE, Answer, Push, decode_answer
 
 CONNECT_SECONDS = 5.0
@@ -47,6 +48,9 @@ class HttpChannel:
             return decode_answer(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise PushFailed(f"{self._base} answered what isn't an answer to a push: {exc}", refused=True) from exc
+
+    def on_ask(self, key: SessionKey, hurry: Callable[[], None]) -> None:
+        """The server asks in its answers only."""
 
 
 @asynccontextmanager

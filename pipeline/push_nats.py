@@ -6,7 +6,7 @@ position is known by JetStream's own acknowledgement, so after a failure it goes
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -40,6 +40,7 @@ class _Session:
         self.bell = anyio.Event()
         self.said = float("-inf")
         self.asks: Subscription | None = None
+        self.hurry: Callable[[], None] | None = None
 
     @property
     def watched(self) -> bool:
@@ -54,6 +55,8 @@ class _Session:
             self.watched_until = anyio.current_time() + ATTENTION
         self.seal.update(ask.seal[:1000])
         self.bell.set()
+        if self.hurry is not None:
+            self.hurry()
 
 
 class NatsChannel:
@@ -73,6 +76,9 @@ class NatsChannel:
             if isinstance(exc, NoStreamResponseError | APIError):
                 self._has_stream = False
             raise PushFailed(f"{self._link.place.shown}: {exc or type(exc).__name__}") from exc
+
+    def on_ask(self, key: SessionKey, hurry: Callable[[], None]) -> None:
+        self._sessions.setdefault(key, _Session()).hurry = hurry
 
     async def _send(self, push: Push, data: bytes) -> Answer:
         client = self._link.client
