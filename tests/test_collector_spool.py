@@ -77,6 +77,22 @@ async def test_with_the_store_away_the_spool_fills_posts_are_refused_and_all_flo
     assert await all_of(store, {f"id-{n}" for n in range(taken + 1)})
 
 
+async def test_what_was_read_but_not_stored_is_still_there_after_a_restart(tmp_path: Path) -> None:
+    config = settings(tmp_path, segment_bytes=100_000, disk_limit=400_000, shutdown_budget=0.3)
+    RayFolder(config.ray_tmp).begin()
+    store = FlakyStore()
+    async with collecting(config, store) as it:
+        await settled(lambda: has_metadata(store))
+        store.away = down()
+        for number in range(5):
+            assert await post(it.url, event(number) | {"message": "x" * 50_000}) == 200
+    assert it.clean is False
+    store.away = None
+    async with collecting(config, store):
+        await settled(lambda: has_count(store, 5))
+    assert await all_of(store, {f"id-{n}" for n in range(5)})
+
+
 async def test_two_collectors_never_use_one_data_folder_at_a_time(tmp_path: Path) -> None:
     """The second would take the first one's open file for closed and delete it."""
     config = settings(tmp_path)
