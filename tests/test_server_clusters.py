@@ -143,7 +143,7 @@ async def test_a_session_without_its_slash_is_sent_to_it() -> None:
         assert answer.headers["location"] == f"{OLD.session}/?a=b"
         followed = await http.get(f"/sessions/{OLD}", follow_redirects=True)
         assert followed.url.path == f"/sessions/{OLD}/"
-        assert "api/v0/tasks" in followed.text
+        assert followed.headers["content-type"].startswith("text/html")
 
 
 @pytest.mark.parametrize("name", ["javascript:x", "%2f%2fevil.example", "%0d%0aX:y"])

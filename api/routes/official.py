@@ -71,9 +71,11 @@ class ProxiedRoute(Route):
 
 
 def _is_proxied(request: Request) -> bool:
-    return request.headers.get("content-type") == "application/json" and all(
-        name in request.cookies for name in _COOKIES
-    )
+    return request.headers.get("content-type") == "application/json" and _entered(request)
+
+
+def _entered(request: Request) -> bool:
+    return all(name in request.cookies for name in _COOKIES)
 
 
 async def _home(request: Request) -> Response:
@@ -89,15 +91,18 @@ async def _proxied_home(request: Request) -> Response:
 
 
 async def _asset(request: Request) -> Response:
-    reader = await opened(request)
-    answer = await _file(request, reader, f"static/{request.path_params['path']}")
-    if answer is None:
-        raise HTTPException(404)
-    return answer
+    return await _found(request, f"static/{request.path_params['path']}")
 
 
 async def _icon(request: Request) -> Response:
-    answer = await _file(request, await opened(request), "favicon.ico")
+    return await _found(request, "favicon.ico")
+
+
+async def _found(request: Request, path: str) -> Response:
+    """A file of a build; 404 too where no session is named: there is no page then that could need it."""
+    if "session" not in request.path_params and not _entered(request):
+        raise HTTPException(404)
+    answer = await _file(request, await opened(request), path)
     if answer is None:
         raise HTTPException(404)
     return answer
