@@ -28,7 +28,7 @@ from support.compare import differences
 from support.play import play
 from support.processes import server, session_url, wait_for_session
 from support.rayhead import fetch
-from support.skips import need
+from support.skips import extra
 from support.workload import Rows
 
 pytestmark = pytest.mark.timeout(120)
@@ -81,7 +81,7 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     capture = DATA / request.param
     if not capture.is_dir():
         larger = captures()
-        need(larger, "needs the larger captures: RAY_HISTORY_CAPTURES names their folder")
+        extra(larger, "needs the larger captures: RAY_HISTORY_CAPTURES names their folder")
         capture = Path(str(larger)) / request.param
     folder = tmp_path_factory.mktemp("played")
     store = play(capture, folder)
@@ -140,7 +140,7 @@ def test_every_row_of_the_live_dashboard_is_answered_alike(played: Played, kind:
 
 def test_the_parity_table_counts_no_wrong_status_among_what_is_answered(played: Played) -> None:
     tool = parity_tool()
-    need(tool, "needs parity.py beside the repository")
+    extra(tool, "needs parity.py beside the repository")
     ran = subprocess.run(
         [sys.executable, str(tool), str(played.capture), played.base, "--json"],
         capture_output=True,

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 from support.captures import DATA, captures, live_answers
-from support.skips import need
+from support.skips import extra
 from support.taskset import index_of, recorded
 
 from api.query import BadQuery, parse_list_options, parse_summary_options
@@ -37,7 +37,7 @@ def capture(request: pytest.FixtureRequest) -> Path:
     if small.is_dir():
         return small
     folder = captures()
-    need(folder, "needs the larger captures: RAY_HISTORY_CAPTURES names their folder")
+    extra(folder, "needs the larger captures: RAY_HISTORY_CAPTURES names their folder")
     assert folder is not None
     return folder / request.param
 

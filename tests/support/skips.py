@@ -14,3 +14,9 @@ def need(condition: object, reason: str) -> None:
     if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
         pytest.fail(f"CI must have it: {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+def extra(condition: object, reason: str) -> None:
+    """Go on only if ``condition`` holds: for larger material that isn't in the repository and proves the same once more."""
+    if not condition:
+        pytest.skip(reason)
