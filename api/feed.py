@@ -21,9 +21,11 @@ from api.live import Live
 from api.metrics import PUSHES_BAD, SEALS_ASKED
 from api.reader import SessionReader
 from api.ring import Batch
-from pipeline.errors import BadPush
+from pipeline.errors import BadPush, RayHistoryError
 from pipeline.pushed import Push, unpack_push
 
+MAX_QUEUED = 10_000
+"""Messages that wait to be applied; of more, the ring and the store have all that matters."""
 LOOK_EVERY = 1.0
 """Seconds between two looks at the store for what is lacking, where nothing says that it is there now."""
 IN_THREAD = 32 << 10
@@ -44,7 +46,7 @@ class Feed:
         now: Callable[[], float],
     ) -> None:
         self._reader, self._live, self._look, self._room, self._now = reader, live, look, room, now
-        self._queue: deque[Batch] = deque()
+        self._queue: deque[Batch | Push] = deque()
         self._aside: list[Batch] = []
         self._behind = True
         self._look_due = False
@@ -57,26 +59,40 @@ class Feed:
 
     def news(self, push: Push, batch: Batch | None) -> None:
         """A message came and somebody wants the session. ``run`` takes it from here."""
-        if batch is not None and not self._behind:
+        if len(self._queue) >= MAX_QUEUED:
+            self._fall_behind()
+        if push.word == "bye":
+            self._look_due = True
+        elif batch is not None and not self._behind:
             self._queue.append(batch)
         elif push.word == "sealed":
-            self._look_due |= not self._reader.note_sealed(push)
-        elif push.word == "bye":
-            self._look_due = True
+            self._queue.append(push)
 
     def idle(self, push: Push) -> None:
         """A message came and nobody wants the session."""
-        self._queue.clear()
-        self._aside.clear()
-        self._behind = True
+        if not self._behind:
+            self._fall_behind()
         if push.word == "sealed":
             self._reader.note_sealed(push)
 
     async def run(self) -> None:
         """Apply what there is. Returns when that is done, or waits for a segment that was asked for. Raises ``StoreError`` and ``Full``."""
+        try:
+            await self._run()
+        except RayHistoryError:
+            self._fall_behind()
+            raise
+
+    def _fall_behind(self) -> None:
+        """Keep nothing: what is sealed by the next time is in the store, and the rest in the ring."""
+        self._queue.clear()
+        self._aside.clear()
+        self._behind = self._look_due = True
+
+    async def _run(self) -> None:
         if self._behind:
             self._behind = False
-            self._queue = deque(self._live.ring.batches(self._reader.key))
+            self._queue.extendleft(reversed(self._live.ring.batches(self._reader.key)))
             self._aside = []
         await self._apply_queue()
         if self._look_due or (self._aside and self._now() - self._looked >= LOOK_EVERY):
@@ -94,14 +110,18 @@ class Feed:
 
     async def _apply_queue(self) -> None:
         while self._queue:
-            batch = self._queue[0]
-            whole = await self._apply(batch)
-            if self._queue and self._queue[0] is batch:  # nobody has cleared it meanwhile
+            first = self._queue[0]
+            if isinstance(first, Push):
+                self._queue.popleft()
+                self._look_due |= not self._reader.note_sealed(first)
+                continue
+            whole = await self._apply(first)
+            if self._queue and self._queue[0] is first:  # nobody has cleared it meanwhile
                 self._queue.popleft()
             if not whole:
-                self._aside.append(batch)
+                self._aside.append(first)
             elif self._aside:
-                self._queue_again(batch.push.node)
+                self._queue_again(first.push.node)
 
     async def _retry(self) -> None:
         self._queue.extendleft(reversed(self._aside))

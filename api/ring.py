@@ -21,7 +21,7 @@ NODE = 1024
 
 
 class Batch:
-    """One message with records. ``data`` is None once it was let go."""
+    """One message with records. ``data`` is None once it was let go for lack of room."""
 
     __slots__ = ("data", "key", "push", "size")
 
@@ -109,7 +109,7 @@ class Ring:
             return
         sources = len(known.cursor)
         for batch in known.seal(spans):
-            self._let_go(batch)
+            self._remove(batch)
         self.nbytes -= SPAN * (sources - len(known.cursor))
 
     def batches(self, key: SessionKey) -> list[Batch]:
@@ -127,7 +127,7 @@ class Ring:
         if known is None:
             return
         for batch in known.batches:
-            self._let_go(batch)
+            self._remove(batch)
         self.nbytes -= NODE + SPAN * len(known.cursor)
         if not nodes:
             del self._nodes[key]
@@ -136,9 +136,9 @@ class Ring:
         oldest = next(iter(self._order.values()))
         self.dropped += 1
         self._nodes[oldest.key][oldest.push.node].batches.remove(oldest)
-        self._let_go(oldest)
+        self._remove(oldest)
+        oldest.data = None
 
-    def _let_go(self, batch: Batch) -> None:
+    def _remove(self, batch: Batch) -> None:
         if self._order.pop(id(batch), None) is not None:
-            batch.data = None
             self.nbytes -= batch.size

@@ -166,6 +166,8 @@ class Sessions:
         """Up to date by the store, and by what was pushed."""
         key = entry.reader.key
         words = self.live.want(key)
+        if entry.looked is not None and not entry.feed.whole:
+            await entry.feeding()
         if not self._fresh(entry):
             await entry.look()
         await self.live.hear(key, words, HEAR_SECONDS)
