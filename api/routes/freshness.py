@@ -30,16 +30,20 @@ ALIASES = ("live", "latest")
 
 
 def over_ms(request: Request, reader: SessionReader) -> int:
-    """The last that was heard of a session that is over (in ms); 0 of one that lives."""
-    metadata, now_ms = reader.metadata, request.app.state.overviews.now_ms()
-    heard = max(reader.completeness.sealed_ms, reader.snapshots.time_ms)
-    ended = metadata.ended_ms if metadata is not None else None
-    created = metadata.created_ms if metadata is not None else 0
-    if status_of(ended, created, heard, now_ms) == "live":
+    """The last that was heard of a session that is over (in ms); 0 of one that lives.
+
+    That is the newest record or the dashboard's last answer, but not after its collectors' own last word: a record
+    may say any time.
+    """
+    metadata, sealed_ms = reader.metadata, reader.completeness.sealed_ms
+    ended_ms = metadata.ended_ms if metadata is not None else None
+    created_ms = metadata.created_ms if metadata is not None else 0
+    heard_ms = max(sealed_ms, reader.snapshots.time_ms)
+    if status_of(ended_ms, created_ms, heard_ms, request.app.state.overviews.now_ms()) == "live":
         return 0
     latest = max(reader.last_ns // 1_000_000, reader.snapshots.time_ms)
-    said = [ms for ms in (ended, heard) if ms]
-    return min(latest, max(said, default=latest)) or max(said, default=0) or now_ms
+    word = max(ended_ms or 0, sealed_ms) or latest
+    return min(latest or word, word) or max(created_ms, 1)
 
 
 def cache_headers(request: Request, reader: SessionReader, over: int, browser: bool) -> dict[str, str]:
