@@ -33,7 +33,7 @@ from pipeline.patience import Patience
 from pipeline.places import Place, denied
 from pipeline.recover import load_checkpoint, recover
 from pipeline.release import Release, SpoolFiles, gone
-from pipeline.session import state
+from pipeline.session import raylet_answers, state
 from pipeline.ship import Announce, At, Shipper, nothing
 from pipeline.source import SPOOL
 from pipeline.store import ObjectStore
@@ -136,7 +136,8 @@ class Follower:
         complete = True
         async with receive, anyio.create_task_group() as tasks:
             tasks.start_soon(self._read, send, shipper, release)
-            await self._patience.insist(partial(seen, self._store, self._config, self.key, self.until == "told"))
+            lives = self.until == "told" and await self.lives() is not False
+            await self._patience.insist(partial(seen, self._store, self._config, self.key, lives))
             complete = await self._ship(receive, shipper)
             if not complete:
                 tasks.cancel_scope.cancel()
@@ -216,6 +217,10 @@ class Follower:
     async def _forget_gone(self, cursor: Cursor) -> None:
         spool = next(place.path for place in self.places if place.folder is SPOOL)
         cursor.forget(await anyio.to_thread.run_sync(gone, cursor, spool))
+
+    async def lives(self) -> bool | None:
+        """Whether the session's Ray is up; None where that can't be told."""
+        return await anyio.to_thread.run_sync(raylet_answers, self._config.ray_tmp, self.key.session)
 
     async def say_ended(self, at_ms: int | None) -> None:
         """The session is over; only the head's collector says so."""

@@ -131,8 +131,10 @@ class Roster:
     async def _follow(self, name: str, life: Life, before: State) -> None:
         try:
             await life.run()
+            after = await anyio.to_thread.run_sync(state, self._places(name))
             if life.done:
-                ended_ms, over = newest_ms(before), self._over(name, life.until)
+                over = self._over(name, life.until)
+                ended_ms = newest_ms(after) if over and await life.records.lives() is not True else None
                 if over:
                     await life.records.say_ended(ended_ms)
                 await life.say_bye(over, ended_ms)
@@ -145,7 +147,6 @@ class Roster:
             self._without.discard(name)
         else:
             self._without.add(name)
-        after = await anyio.to_thread.run_sync(state, self._places(name))
         self._finished[name] = after if after <= before else before  # what was released is missing, nothing is new
 
     def _over(self, name: str, until: Until) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,21 @@ def places(ray_tmp: Path, data_dir: Path, durable: Callable[[str, str], int | No
         Place(EXPORT_EVENTS, ray_tmp, (session, "logs", EXPORT_EVENTS.name)),
         Place(EVENTS, ray_tmp, (session, "logs", EVENTS.name)),
     ]
+
+
+def raylet_answers(ray_tmp: Path, session: str) -> bool | None:
+    """Whether Ray lives in a session: its raylet listens there. None where that can't be told. Blocking."""
+    with folder(ray_tmp, session, "sockets") as fd, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if fd is None:
+            return None
+        probe.settimeout(1.0)
+        try:
+            probe.connect(f"/proc/self/fd/{fd}/raylet")  # however long its path is
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return None
+    return True
 
 
 def newest_ms(state_: State) -> int | None:

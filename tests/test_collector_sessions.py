@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from support.collecting import LATER, SESSION, RayFolder, append, collecting, li
 
 from pipeline import node
 from pipeline.errors import ConfigError
-from pipeline.session import find, newest_ms, places, state
+from pipeline.session import find, newest_ms, places, raylet_answers, state
 from pipeline.store import MemoryStore
 
 ONE, TWO = "1a" * 28, "2b" * 28
@@ -68,6 +70,22 @@ def test_the_state_of_a_session_changes_with_its_sources_and_with_nothing_else(t
     assert after != before
     assert newest_ms(after) == ray.export().stat().st_mtime_ns // 1_000_000
     assert newest_ms(before) is None
+
+
+def test_ray_lives_where_its_raylet_listens_however_long_the_path_is(tmp_path: Path) -> None:
+    root = tmp_path / ("x" * 100)
+    sockets = root / SESSION / "sockets"
+    assert raylet_answers(root, SESSION) is None
+    sockets.mkdir(parents=True)
+    assert raylet_answers(root, SESSION) is False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as raylet, contextlib.chdir(sockets):
+        raylet.bind("raylet")
+        raylet.listen()
+        assert raylet_answers(root, SESSION) is True
+    assert raylet_answers(root, SESSION) is False
+    (sockets / "raylet").unlink()
+    (sockets / "raylet").write_text("no socket")
+    assert raylet_answers(root, SESSION) in (False, None)
 
 
 # the node

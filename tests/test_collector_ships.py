@@ -213,6 +213,40 @@ async def test_a_head_whose_collector_was_only_restarted_has_not_ended(tmp_path:
         assert known.ended_ms is None
 
 
+async def test_an_end_stands_where_ray_is_down_though_its_session_is_still_the_last_one(
+    tmp_path: Path, store: MemoryStore
+) -> None:
+    """A laptop: Ray was stopped, the collector is started again and stopped again."""
+    config = settings(tmp_path)
+    ray = RayFolder(config.ray_tmp)
+    folder = ray.begin()
+    append(ray.export(), line(1))
+    written_ms = ray.export().stat().st_mtime_ns // 1_000_000
+    (folder / "sockets").mkdir()
+    for _ in range(2):
+        with capture_logs() as said:
+            async with collecting(config, store):
+                await settled(lambda said=said: is_said(said, "following"))
+                await settled(lambda: has_count(store, 1))
+        known = await read_metadata(store, key())
+        assert known is not None
+        assert known.ended_ms == written_ms
+
+
+async def test_metadata_of_a_newer_program_is_left_alone_and_the_records_flow(
+    tmp_path: Path, store: MemoryStore
+) -> None:
+    config = settings(tmp_path)
+    ray = RayFolder(config.ray_tmp)
+    ray.begin()
+    append(ray.export(), line(1))
+    await store.put(key().metadata, b'{"format": 99}')
+    async with collecting(config, store) as it:
+        await settled(lambda: has_count(store, 1))
+    assert it.clean
+    assert await store.get(key().metadata) == b'{"format": 99}'
+
+
 async def test_the_session_before_has_ended_when_its_files_were_last_written(
     tmp_path: Path, store: MemoryStore
 ) -> None:
