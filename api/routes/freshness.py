@@ -19,7 +19,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.reader import SessionReader
-from api.status import status_of
+from api.sessions import Sessions
+from pipeline.catalog import new_metadata
 from pipeline.ship import VERSION
 
 MAX_AGE = 60
@@ -35,15 +36,14 @@ def over_ms(request: Request, reader: SessionReader) -> int:
     That is the newest record or the dashboard's last answer, but not after its collectors' own last word: a record
     may say any time.
     """
-    metadata, sealed_ms = reader.metadata, reader.completeness.sealed_ms
-    ended_ms = metadata.ended_ms if metadata is not None else None
-    created_ms = metadata.created_ms if metadata is not None else 0
-    heard_ms = max(sealed_ms, reader.snapshots.time_ms)
-    if status_of(ended_ms, created_ms, heard_ms, request.app.state.overviews.now_ms()) == "live":
+    sessions: Sessions = request.app.state.sessions
+    metadata, sealed_ms = reader.metadata or new_metadata(reader.key), reader.completeness.sealed_ms
+    heard_ms, now_ms = max(sealed_ms, reader.snapshots.time_ms), request.app.state.overviews.now_ms()
+    if sessions.live.liveness.status(metadata, heard_ms, now_ms) == "live":
         return 0
     latest = max(reader.last_ns // 1_000_000, reader.snapshots.time_ms)
-    word = max(ended_ms or 0, sealed_ms) or latest
-    return min(latest or word, word) or max(created_ms, 1)
+    word = max(metadata.ended_ms or 0, sealed_ms) or latest
+    return min(latest or word, word) or max(metadata.created_ms, 1)
 
 
 def cache_headers(request: Request, reader: SessionReader, over: int, browser: bool) -> dict[str, str]:
