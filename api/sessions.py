@@ -323,7 +323,7 @@ class Sessions:
                 self._drop(key, entry, "too_large")
             raise
         finally:
-            if entry.looked is None and not entry.reader.started:
+            if entry.looked is None and not entry.reader.started and not entry.watchers:
                 self._drop(key, entry, "gone")
 
     async def _read_on(self, entry: Entry) -> None:
