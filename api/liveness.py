@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from api.status import Status, status_of
-from pipeline.catalog import SessionMetadata
+from pipeline.catalog import SessionMetadata, new_metadata
 from pipeline.layout import SessionKey
 from pipeline.pushed import Push
 
@@ -17,6 +17,17 @@ HEARD_MS = 15_000
 """A node that was heard within this is there: three heartbeats."""
 FORGET_MS = 3_600_000
 MAX_NODES = 100_000
+
+
+class Known(SessionMetadata, frozen=True, kw_only=True):
+    """What is known of a session, the channel's words included: ``ended_ms`` is what the head said last, ``pushed_ms`` when anybody did."""
+
+    pushed_ms: int | None = None
+
+
+def pushed_ms(metadata: SessionMetadata) -> int | None:
+    """When a session's last word came by push; None where none did, or nobody looked."""
+    return metadata.pushed_ms if isinstance(metadata, Known) else None
 
 
 class NodeHeard(Struct):
@@ -89,10 +100,27 @@ class Liveness:
             return []
         return [name for name, node in heard.nodes.items() if not node.gone and now_ms - node.last_ms < HEARD_MS]
 
-    def sessions(self, namespace: str, cluster: str, now_ms: int) -> list[SessionKey]:
-        """A cluster's sessions of which somebody is there."""
-        of_cluster = [key for key in self._heard if (key.namespace, key.cluster) == (namespace, cluster)]
-        return [key for key in of_cluster if self.present(key, now_ms)]
+    def known(self, listed: list[SessionMetadata], now_ms: int) -> list[SessionMetadata]:
+        """The sessions of a list, newest first, with what was heard of them; those that began since it was made among them."""
+        if not self._heard:
+            return listed
+        heard = {(key.namespace, key.cluster, key.session): key for key in self._heard}
+        found: list[SessionMetadata] = []
+        for metadata in listed:
+            key = heard.pop((metadata.namespace, metadata.cluster, metadata.session), None)
+            found.append(metadata if key is None else self._known(metadata, key, now_ms))
+        new = [key for key in heard.values() if self.present(key, now_ms)]
+        found += [self._known(new_metadata(key), key, now_ms) for key in new]
+        return sorted(found, key=lambda m: (m.created_ms, m.key), reverse=True) if new else found
+
+    def of(self, metadata: SessionMetadata, now_ms: int) -> SessionMetadata:
+        """One session with what was heard of it."""
+        return self._known(metadata, metadata.key, now_ms) if metadata.key in self._heard else metadata
+
+    def _known(self, metadata: SessionMetadata, key: SessionKey, now_ms: int) -> Known:
+        fields = {name: getattr(metadata, name) for name in metadata.__struct_fields__}
+        fields |= {"ended_ms": self.ended_ms(metadata, now_ms), "pushed_ms": self._heard[key].last_ms}
+        return Known(**fields)
 
     def told(self, key: SessionKey, nodes: list[str], now_ms: int) -> bool:
         """Whether these nodes are all there, or have said good-bye, and one at least is there."""
@@ -103,7 +131,7 @@ class Liveness:
 
     def status(self, metadata: SessionMetadata, sealed_ms: int | None, now_ms: int) -> Status | None:
         """See ``status.py``. ``sealed_ms``: when its newest segment was sealed, None where nobody looked."""
-        ended_ms = self.ended_ms(metadata, now_ms)
+        ended_ms = metadata.ended_ms if isinstance(metadata, Known) else self.ended_ms(metadata, now_ms)
         return status_of(ended_ms, metadata.created_ms, sealed_ms, now_ms, self.heard_ms(metadata.key))
 
     def ended_ms(self, metadata: SessionMetadata, now_ms: int) -> int | None:

@@ -27,7 +27,7 @@ from api.sessions import ENDED_AGE, Sessions
 from api.status import LOST_AFTER_MS
 from api.views.overview import Counts, Overview, counts, overview
 from api.views.session_list import Ident, Summary
-from pipeline.catalog import SessionMetadata
+from pipeline.catalog import SessionMetadata, new_metadata
 from pipeline.errors import Denied, NotFound, StoreError
 from pipeline.layout import SessionKey
 
@@ -74,6 +74,11 @@ class Overviews:
     def known(self) -> OrderedDict[Ident, Summary]:
         """What is in memory, for a list."""
         return self._known
+
+    def metadata(self, reader: SessionReader) -> SessionMetadata:
+        """What is known of a session that is open, what was heard of it included."""
+        live = self._sessions.live
+        return live.liveness.of(reader.metadata or new_metadata(reader.key), live.now_ms())
 
     async def find(self, key: SessionKey, load: bool) -> Found:
         """A session's summary. ``load``: whatever its size. Raises what ``Sessions.open`` raises."""

@@ -35,7 +35,7 @@ from api.reader import Progress, SessionReader, UnknownSession
 from api.ring import Batch
 from api.shared import SharedWork
 from api.status import Status
-from pipeline.catalog import SessionMetadata, new_metadata
+from pipeline.catalog import SessionMetadata
 from pipeline.config import ServerConfig
 from pipeline.errors import BadKey, Full, RayHistoryError
 from pipeline.layout import SessionKey
@@ -116,11 +116,11 @@ class Sessions:
         return await self._group.__aexit__(kind, error, trace)
 
     async def catalog(self) -> list[SessionMetadata]:
-        """Every session of the store, newest first, at most ``refresh`` seconds old. Raises ``StoreError``."""
+        """Every session of the store, newest first, at most ``refresh`` seconds old, with what was heard of it. Raises ``StoreError``."""
         if self._listed is None or self.clock() - self._listed >= self._config.refresh:
             assert self._list_look is not None, OUTSIDE
             await self._list_look()
-        return self._listing.newest_first
+        return self.live.liveness.known(self._listing.newest_first, self.live.now_ms())
 
     async def resolve(self, namespace: str, cluster: str, session: str) -> SessionKey:
         """The session that is meant, ``live`` and ``latest`` included. Raises ``UnknownSession``."""
@@ -130,7 +130,7 @@ class Sessions:
             raise UnknownSession(str(exc)) from exc
         if session not in ("live", "latest"):
             return key
-        of_cluster = await self._of_cluster(namespace, cluster)
+        of_cluster = [m for m in await self.catalog() if (m.namespace, m.cluster) == (namespace, cluster)]
         if session == "latest":
             found = of_cluster
         else:
@@ -140,14 +140,6 @@ class Sessions:
             return found[0].key
         kind = "live session" if session == "live" else "session"
         raise UnknownSession(f"no {kind} of {namespace}/{cluster} in {self.store.url}")
-
-    async def _of_cluster(self, namespace: str, cluster: str) -> list[SessionMetadata]:
-        """A cluster's sessions, the newest first: those of the catalog, and those that began since it was read."""
-        found = [m for m in await self.catalog() if (m.namespace, m.cluster) == (namespace, cluster)]
-        listed = {known.key for known in found}
-        heard = self.live.liveness.sessions(namespace, cluster, self.live.now_ms())
-        new = [new_metadata(key) for key in heard if key not in listed]
-        return sorted(found + new, key=lambda m: (m.created_ms, m.key), reverse=True) if new else found
 
     async def open(self, key: SessionKey) -> SessionReader:
         """The session, as the store had it at most ``refresh`` seconds ago.

@@ -19,6 +19,7 @@ from api.answers import plain
 from api.reader import UnknownSession
 from api.routes.session import CLUSTER_COOKIE, NAMESPACE_COOKIE, SESSION_COOKIE, named, while_connected
 from api.sessions import Sessions
+from api.status import Status
 from pipeline.catalog import SessionMetadata
 from pipeline.errors import BadKey
 from pipeline.layout import SessionKey
@@ -27,15 +28,15 @@ KINDS = ("raycluster", "rayjob", "rayservice")
 COOKIE_AGE = 7 * 86400
 
 
-def row(metadata: SessionMetadata) -> dict[str, Any]:
-    """One session as ``/clusters`` lists it."""
+def row(metadata: SessionMetadata, status: Status | None) -> dict[str, Any]:
+    """One session as ``/clusters`` lists it. Where nobody has listened yet (None), what no end was said of is taken to live."""
     shown: dict[str, Any] = {
         "name": metadata.cluster,
         "namespace": metadata.namespace,
         "sessionName": metadata.session,
         "createTime": when(metadata.created_ms),
         "createTimeStamp": metadata.created_ms // 1000,
-        "status": "live" if metadata.ended_ms is None else "ended",
+        "status": status or "live",
         "endTime": None if metadata.ended_ms is None else when(metadata.ended_ms),
     }
     if metadata.owner_kind or metadata.owner_name:
@@ -54,7 +55,8 @@ async def clusters(request: Request) -> Response:
     for name, field in (("namespace", "namespace"), ("name", "cluster")):
         if (wanted := request.query_params.get(name)) is not None:
             listed = [known for known in listed if getattr(known, field) == wanted]
-    return plain([row(known) for known in listed])
+    sessions: Sessions = request.app.state.sessions
+    return plain([row(known, sessions.status(known)) for known in listed])
 
 
 async def enter_session(request: Request) -> Response:
@@ -78,7 +80,7 @@ async def _enter_owned(request: Request, namespace: str, kind: str, name: str, s
         return await _enter(request, namespace, name, session)
     for known in await _listed(request):
         owned = (known.namespace, known.owner_kind.lower(), known.owner_name) == (namespace, kind.lower(), name)
-        live = session != "live" or known.ended_ms is None
+        live = session != "live" or request.app.state.sessions.status(known) in ("live", None)
         if owned and live and session in ("latest", "live", known.session):
             return await _enter(request, known.namespace, known.cluster, known.session)
     raise UnknownSession(f"no session {session} of {kind} {namespace}/{name} is known: see /clusters")

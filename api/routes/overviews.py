@@ -106,7 +106,7 @@ async def _open_both(sessions: Sessions, sides: list[tuple[str, str, str]]) -> l
 
 
 def _line(overviews: Overviews, reader: SessionReader, summary: Summary) -> Line:
-    return line(reader.metadata or new_metadata(reader.key), summary, overviews.now_ms())
+    return line(overviews.metadata(reader), summary, overviews.now_ms())
 
 
 async def _metadata(sessions: Sessions, key: SessionKey) -> SessionMetadata:

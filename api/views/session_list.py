@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
+from api.liveness import pushed_ms
 from api.status import Status, status_of
 from api.views.overview import Counts
 from pipeline.catalog import SessionMetadata
@@ -129,7 +130,7 @@ def line(known: SessionMetadata, summary: Summary | None, now_ms: int) -> Line:
         owner_name=known.owner_name,
         created_ms=known.created_ms or None,
         ended_ms=known.ended_ms,
-        heard_ms=summary.heard_ms or None if summary is not None else None,
+        heard_ms=max(summary.heard_ms if summary is not None else 0, pushed_ms(known) or 0) or None,
         length_ms=_length(known, summary, status, now_ms),
         ray_version=known.ray_version,
         summary=summary,
@@ -143,7 +144,8 @@ def _haystack(known: SessionMetadata) -> str:
 
 
 def _status(known: SessionMetadata, summary: Summary | None, now_ms: int) -> Status | None:
-    return status_of(known.ended_ms, known.created_ms, summary.heard_ms if summary is not None else None, now_ms)
+    heard_ms = summary.heard_ms if summary is not None else None
+    return status_of(known.ended_ms, known.created_ms, heard_ms, now_ms, pushed_ms(known))
 
 
 def _length(known: SessionMetadata, summary: Summary | None, status: Status | None, now_ms: int) -> int | None:
