@@ -24,7 +24,7 @@ from starlette.types import Scope
 
 from api.dashboard import DashboardFiles
 from api.reader import SessionReader
-from api.routes.session import CLUSTER_COOKIE, NAMESPACE_COOKIE, SESSION_COOKIE, opened
+from api.routes.session import CLUSTER_COOKIE, NAMESPACE_COOKIE, SESSION_COOKIE, is_proxied, opened
 
 POLICY = "; ".join(
     (
@@ -67,11 +67,9 @@ class ProxiedRoute(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
-        return (match, child) if match is Match.NONE or _is_proxied(Request(scope)) else (Match.NONE, {})
-
-
-def _is_proxied(request: Request) -> bool:
-    return request.headers.get("content-type") == "application/json" and _entered(request)
+        request = Request(scope)
+        proxied = match is not Match.NONE and is_proxied(request) and _entered(request)
+        return (match, child) if proxied else (Match.NONE, {})
 
 
 def _entered(request: Request) -> bool:

@@ -94,11 +94,19 @@ def named(request: Request) -> tuple[str, str, str]:
         namespace, cluster, session = (request.cookies[name] for name in names)
     except KeyError:
         raise HTTPException(
-            400,
+            404 if is_proxied(request) else 400,
             "which session? This request names none: open one of those listed at /clusters with "
             "/enter_cluster/{namespace}/{name}/{session}, or put /sessions/{namespace}/{name}/{session} before the path",
         ) from None
     return namespace, cluster, session
+
+
+def is_proxied(request: Request) -> bool:
+    """Whether Ray's own proxy (``--proxy-server-url``) sent this on: by the header that it adds where there is no body.
+
+    A 404 has it answer for the cluster that it runs in, as if there were no history server.
+    """
+    return request.scope.get("method") in ("GET", "HEAD") and request.headers.get("content-type") == "application/json"
 
 
 async def opened(request: Request) -> SessionReader:
