@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,11 +142,13 @@ def ray_head(
     num_cpus: int = 3,
     snake_case: bool = False,
     labels: str = "",
+    options: Sequence[str] = (),
     environment: dict[str, str] | None = None,
 ) -> Iterator[RayHead]:
     """Start a head that posts its events to ``events_port`` of loopback, or writes export API files; killed at the end.
 
-    ``folder / "r"`` becomes its temp dir: for a collector that is to be there first. Keep it short (``short_folder``).
+    ``options`` are further ones of ``ray start``. ``folder / "r"`` becomes its temp dir: for a collector that is to be
+    there first. Keep it short (``short_folder``).
     """
     need(RAY.is_file(), "needs Ray: pip install 'ray[default]'")
     temp_dir = folder or Path(tempfile.mkdtemp(prefix="rh", dir="/tmp"))
@@ -158,7 +160,7 @@ def ray_head(
     # Worker ports: Ray's default is a fixed range from 10002 on, that any other port may fall into; 0 means any free one.
     command += ["--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={temp_dir / 'r'}"]
     command += [f"--num-cpus={num_cpus}", f"--object-store-memory={100 << 20}"]
-    command += [f"--labels={labels}"] if labels else []
+    command += [*([f"--labels={labels}"] if labels else []), *options]
     env = _environment(dialect, events_port, snake_case) | (environment or {})
     env[MARKER] = temp_dir.name
     url = f"http://127.0.0.1:{ports['--dashboard-port']}"
