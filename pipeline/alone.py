@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import structlog
+from anyio import to_thread
 
 RETRY = 0.2
 
 log = structlog.get_logger()
 
 
-async def wait_until_alone(lock: int, data_dir: Path, stop: anyio.Event) -> bool:
-    """Wait for whoever uses the folder to be gone; False if told to stop before. Kept until the lock is closed."""
+@asynccontextmanager
+async def alone(data_dir: Path, stop: anyio.Event) -> AsyncIterator[bool]:
+    """Waits for whoever uses the folder to be gone; False if told to stop before. A killed process lets go by dying."""
+    lock = await to_thread.run_sync(_open, data_dir)
+    try:
+        yield await _locked(lock, data_dir, stop)
+    finally:
+        os.close(lock)
+
+
+async def _locked(lock: int, data_dir: Path, stop: anyio.Event) -> bool:
     said = False
     while not stop.is_set():
         try:
@@ -36,12 +46,6 @@ async def wait_until_alone(lock: int, data_dir: Path, stop: anyio.Event) -> bool
     return False
 
 
-@contextmanager
-def lock_file(data_dir: Path) -> Iterator[int]:
-    """The file that is locked. A killed process lets go of it by dying."""
+def _open(data_dir: Path) -> int:
     data_dir.mkdir(parents=True, exist_ok=True)
-    fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+    return os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

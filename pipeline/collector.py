@@ -30,7 +30,7 @@ import structlog
 from anyio.abc import TaskStatus
 
 from pipeline import node
-from pipeline.alone import lock_file, wait_until_alone
+from pipeline.alone import alone
 from pipeline.channel import open_channel
 from pipeline.config import CollectorConfig
 from pipeline.errors import ConfigError, StoreError
@@ -71,8 +71,8 @@ async def run_collector(
     if config.node_id is not None and not node.valid(config.node_id):
         raise ConfigError(f"--node-id must be 56 hex digits, not {config.node_id[:80]!r}")
     stop = stop or anyio.Event()
-    with lock_file(config.data_dir) as lock:
-        if not await wait_until_alone(lock, config.data_dir, stop):
+    async with alone(config.data_dir, stop) as ours:
+        if not ours:
             return True
         return await _collect(config, store, stop, on_segment, at, task_status)
 

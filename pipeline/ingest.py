@@ -214,7 +214,7 @@ def _readyz(reason: Callable[[], str | None]) -> Callable[[Request], Awaitable[R
 
 def _metrics(render: Callable[[], tuple[bytes, str]]) -> Callable[[Request], Awaitable[Response]]:
     async def metrics(_: Request) -> Response:
-        body, content_type = render()
+        body, content_type = await to_thread.run_sync(render)
         return Response(body, headers={"Content-Type": content_type})
 
     return metrics

@@ -352,7 +352,7 @@ async def test_bytes_gone_before_they_were_read_are_said_in_the_next_header(
         if point == "read" and read == 1:
             ray.export().write_bytes(line(9999))
 
-    async with collecting(config, store, at=truncate_after_the_first_read):
+    async with collecting(config, store, at=truncate_after_the_first_read, may_block=True):
         await settled(lambda: is_in(store, line(9999)))
     gaps = [gap for header, _ in await stored_segments(store, key()) for gap in header.gaps]
     assert [gap["why"] for gap in gaps] == ["truncated"]

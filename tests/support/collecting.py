@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import anyio
 import httpx
 import msgspec
 from anyio.abc import TaskStatus
+from blockbuster import blockbuster_ctx
 from support.storecheck import stored_lines
 
 from pipeline.collector import run_collector
@@ -107,17 +108,20 @@ class Running:
 
 
 @asynccontextmanager
-async def collecting(config: CollectorConfig, store: ObjectStore, **hooks: Any) -> AsyncIterator[Running]:
-    """Run a collector; it is told to stop at the end."""
+async def collecting(
+    config: CollectorConfig, store: ObjectStore, *, may_block: bool = False, **hooks: Any
+) -> AsyncIterator[Running]:
+    """Run a collector; it is told to stop at the end. Nothing of it may block the event loop."""
     it = Running()
 
     async def run(*, task_status: TaskStatus[int]) -> None:
         it.clean = await run_collector(config, store, stop=it.stop, task_status=task_status, **hooks)
 
-    async with anyio.create_task_group() as tasks:
-        it.port = await tasks.start(run)
-        yield it
-        it.stop.set()
+    with nullcontext() if may_block else blockbuster_ctx("pipeline"):
+        async with anyio.create_task_group() as tasks:
+            it.port = await tasks.start(run)
+            yield it
+            it.stop.set()
 
 
 def event(number: int, session: str = SESSION) -> dict[str, str]:
