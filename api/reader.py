@@ -35,6 +35,7 @@ from api.process_names import log_names
 from api.snapshot_reader import SnapshotReader
 from api.snapshots import NONE, Snapshots
 from api.views.told_jobs import told_jobs
+from api.views.told_workers import told_workers
 from pipeline.catalog import SessionMetadata, read_metadata
 from pipeline.cursor import declared
 from pipeline.decode import Decoded, decode_block
@@ -167,8 +168,10 @@ class SessionReader:
         if snapshots is not self.snapshots:
             self.snapshots = snapshots
             jobs = await self._in_thread(told_jobs, snapshots)
+            workers = await self._in_thread(told_workers, snapshots)
             async with self._lock:
                 self.index.tell_jobs(jobs)
+                self.index.tell_workers(workers)
 
     async def _name_processes(self) -> None:
         """Learn of the workers that export API files don't tell of from the names of their logs."""

@@ -32,6 +32,8 @@ FAILED, REFUSED, EMPTY, PARTIAL, FULL = range(5)
 _PAYLOADS: dict[str, tuple[str, ...]] = {
     "/api/v0/placement_groups": ("data", "result", "result"),
     "/api/v0/runtime_envs": ("data", "result", "result"),
+    "/api/v0/workers": ("data", "result", "result"),
+    "/nodes": ("data", "summary"),
     "/api/cluster_status": ("data", "clusterStatus"),
     "/api/serve/applications/": ("applications",),
     "/api/train/v2/runs/v1": ("train_runs",),

@@ -47,9 +47,16 @@ ALWAYS = (
     "/api/cluster_status",
     "/api/cluster_status?format=1",
 )
+WORKERS = "/api/v0/workers?detail=1&limit=10000"
+NODES = "/nodes?view=summary"
 SERVE = "/api/serve/applications/"
 TRAIN = "/api/train/v2/runs/v1"
 DATASETS = "/api/data/datasets/"
+WHERE_USED = {
+    "export": (WORKERS, NODES),  # export API files tell of no workers, host names and loads
+    "serve": (SERVE,),
+    "train": (TRAIN,),
+}
 
 REQUEST_TIME = 20.0
 """Seconds for one answer: the first one that connects a driver takes some."""
@@ -63,10 +70,11 @@ log = structlog.get_logger()
 
 
 class Uses:
-    """Whether a session uses Ray Data, Serve and Train, as far as its records and its log folder show."""
+    """Whether a session uses Ray Data, Serve, Train and the export API, as far as its records and its log folder show."""
 
     _SIGNS: ClassVar = {
         "data": (b"datasets_stats_actor", b"EXPORT_DATASET_"),
+        "export": (b"EXPORT_NODE", b"EXPORT_ACTOR", b"EXPORT_TASK"),
         "serve": (b"SERVE_CONTROLLER_ACTOR",),
         "train": (b"train_v2_state_actor", b"EXPORT_TRAIN_"),
     }
@@ -165,12 +173,9 @@ class Poller:
     # asking
 
     def _urls(self) -> Iterator[str]:
-        yield from ALWAYS
-        if "serve" in self.uses.found:
-            yield SERVE
-        if "train" in self.uses.found:
-            yield TRAIN
-        yield from (url for url in dict.fromkeys(self._config.extra) if url not in (*ALWAYS, VERSION))
+        """What to ask for, each once; of the version was asked already."""
+        used = [url for library, urls in WHERE_USED.items() if library in self.uses.found for url in urls]
+        return (url for url in dict.fromkeys((*ALWAYS, *used, *self._config.extra)) if url != VERSION)
 
     def _of_jobs(self) -> Iterator[str]:
         if "data" in self.uses.found:

@@ -4,7 +4,7 @@
                       ├▶ actors, nodes, workers, jobs, placement groups (Structs by id)
                       ├▶ log events (a ring a job)
                       └▶ opaque (kept whole for those who ask)
-    beside the records: the names of log files (processes), what the dashboard said of jobs
+    beside the records: the names of log files (processes), what the dashboard said of jobs and workers
 
 Promises: records may be applied in any order and more than once; the entities are the same. Whatever
 changes an index bumps ``version``. What it leaves to others: locking
@@ -13,7 +13,7 @@ changes an index bumps ``version``. What it leaves to others: locking
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from api.index.actors import ActorTable
@@ -21,11 +21,12 @@ from api.index.jobs import JobTable
 from api.index.log_events import LogEvents
 from api.index.nodes import NodeTable
 from api.index.opaque import OpaqueTable
+from api.index.outcome import WorkerDeath
 from api.index.placement_groups import PlacementGroupTable
 from api.index.processes import Processes
 from api.index.seen_workers import SeenWorker, seen_workers, with_processes
 from api.index.tasks import TaskTable
-from api.index.workers import WorkerTable
+from api.index.workers import WORKER_BYTES, Worker, WorkerTable, death
 from pipeline import events
 from pipeline.decode import Decoded
 
@@ -44,6 +45,7 @@ class SessionIndex:
         self.opaque = OpaqueTable()
         self.processes = Processes()
         self.told_jobs: Sequence[dict[str, Any]] = ()
+        self.told_workers: Mapping[bytes, Worker] = {}
         self.version = 0
         self.records = 0
         self.rejected = 0
@@ -88,7 +90,7 @@ class SessionIndex:
             self.opaque,
             self.processes,
         )
-        return sum(table.nbytes for table in tables)
+        return sum(table.nbytes for table in tables) + WORKER_BYTES * len(self.told_workers)
 
     def apply(self, decoded: Decoded) -> None:
         """Take in what was decoded of one block."""
@@ -111,6 +113,12 @@ class SessionIndex:
             self.told_jobs = rows
             self.version += 1
 
+    def tell_workers(self, workers: Mapping[bytes, Worker]) -> None:
+        """Take in what the dashboard said of workers, instead of the last: of those that no record tells of it stands."""
+        if self.told_workers != workers:
+            self.told_workers = workers
+            self.version += 1
+
     def learn_processes(self, node_id: str, log_names: Iterable[str]) -> None:
         """Take in what the names of a node's log files tell."""
         if self.processes.learn(node_id, log_names):
@@ -119,9 +127,13 @@ class SessionIndex:
     def prepared_tasks(self) -> TaskTable:
         """The tasks, those of dead workers and finished jobs marked failed as Ray marks them."""
         if self._prepared != self.version:
-            self.tasks.refresh(self.workers.deaths(), self.jobs.ends())
+            self.tasks.refresh(self._deaths(), self.jobs.ends())
             self._prepared = self.version
         return self.tasks
+
+    def _deaths(self) -> Mapping[bytes, WorkerDeath]:
+        told = {name: death(worker) for name, worker in self.told_workers.items() if not worker.is_alive}
+        return {**told, **self.workers.deaths()} if told else self.workers.deaths()
 
     def seen_workers(self) -> dict[bytes, SeenWorker]:
         """The worker processes that tasks and the names of log files tell of, by id."""

@@ -19,7 +19,7 @@ from pipeline.events import WorkerDefinition, WorkerTransition, WorkerUpdate
 UNKNOWN_MS = 2**64 - 1
 """Ray's own word for a time that it doesn't know (-1 in an unsigned field)."""
 
-_WORKER_BYTES = 900
+WORKER_BYTES = 900
 
 
 class Worker(Struct, gc=False):
@@ -47,6 +47,13 @@ class Worker(Struct, gc=False):
         self.end_ms = earlier_ms(self.end_ms, transition.end_time_ms)
         if transition.state == "DEAD" and supersedes(order, transition, self.died, self.death):
             self.died, self.death = order, transition
+
+
+def death(worker: Worker) -> WorkerDeath:
+    """When and why a dead worker died, as far as it was told."""
+    told = worker.death
+    exit_type, detail = (told.exit_type, told.exit_detail) if told is not None else (None, None)
+    return WorkerDeath(worker.end_ms or time_of(worker.died) // 1_000_000, exit_type or "", detail or "")
 
 
 class WorkerTable:
@@ -85,15 +92,11 @@ class WorkerTable:
         for step, transition in enumerate(record.transitions):
             worker.apply(transition, order_of(transition.timestamp_ns, position + step))
         if worker.death is not None:
-            self._deaths[worker.worker_id] = WorkerDeath(
-                worker.end_ms or time_of(worker.died) // 1_000_000,
-                worker.death.exit_type or "",
-                worker.death.exit_detail or "",
-            )
+            self._deaths[worker.worker_id] = death(worker)
 
     def _worker(self, worker_id: bytes) -> Worker:
         worker = self._workers.get(worker_id)
         if worker is None:
             worker = self._workers[worker_id] = Worker(worker_id)
-            self.nbytes += _WORKER_BYTES
+            self.nbytes += WORKER_BYTES
         return worker

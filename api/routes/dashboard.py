@@ -21,7 +21,7 @@ def _nodes(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     if view == "summary":
         return enveloped(nodes.nodes_summary(index, measured(asked.snapshots)), nodes.SUMMARY_FETCHED)
     if view is not None and view.lower() == "hostnamelist":
-        return enveloped(nodes.nodes_host_names(index), nodes.HOST_NAMES_FETCHED)
+        return enveloped(nodes.nodes_host_names(index, measured(asked.snapshots)), nodes.HOST_NAMES_FETCHED)
     raise HTTPException(500, nodes.UNKNOWN_VIEW.format(view=view))  # Ray's own status
 
 

@@ -1,7 +1,8 @@
-"""What the nodes' agents last measured, where the collector was told to ask for it (``/nodes?view=summary``).
+"""What the nodes' agents last measured, where the collector asked for it (``/nodes?view=summary``).
 
-No record carries the load, memory and disks of a machine, so without such an answer a node's page shows none. Only
-what is of its kind gets through: a null or a text where the pages expect figures leaves them blank.
+It does where Ray writes export API files, which don't name hosts either, and where it is told to. No record carries
+the load, memory and disks of a machine, so without such an answer a node's page shows none. Only what is of its
+kind gets through: a null or a text where the pages expect figures leaves them blank.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def _known(row: dict[str, Any], kinds: dict[str, Callable[[Any], bool]]) -> dict
 
 
 def _figure(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) < 2**63
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) < 2**63
+    )
 
 
 def _figures(value: Any) -> bool:
@@ -54,6 +57,11 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _name(value: Any) -> bool:
+    """A dead node has lost its own: then it is empty."""
+    return _text(value) and bool(value)
+
+
 def _disks(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(disk, dict) and all(map(_figure, disk.values())) for disk in value.values()
@@ -66,6 +74,7 @@ def _process(value: Any) -> bool:
 
 
 _NODE: dict[str, Callable[[Any], bool]] = {
+    "hostname": _name,
     "now": _figure,
     "cpu": _figure,
     "cpus": _figures,
@@ -96,5 +105,6 @@ _RAYLET: dict[str, Callable[[Any], bool]] = {
     "objectStoreSocketName": _text,
     "tempDir": _text,
     "sessionDir": _text,
+    "nodeManagerHostname": _name,
     "nodeTypeName": _text,
 }

@@ -84,10 +84,14 @@ def nodes_summary(index: SessionIndex, figures: Measured = NOTHING) -> dict[str,
     return google_style({"summary": summary, "nodeLogicalResources": {}})
 
 
-def nodes_host_names(index: SessionIndex) -> dict[str, Any]:
+def nodes_host_names(index: SessionIndex, figures: Measured = NOTHING) -> dict[str, Any]:
     """``/nodes?view=hostNameList``: those of living nodes, each once."""
     stands = index.nodes.standing()
-    names = {_hostname(index, node) for node in index.nodes.values() if stands(node)}
+    names = {
+        _hostname(index, node) or str(figures.get(node.node_id.hex(), {}).get("hostname", ""))
+        for node in index.nodes.values()
+        if stands(node)
+    }
     return {"hostNameList": sorted(names)}
 
 

@@ -13,7 +13,7 @@ from api.schemas import PLACEMENT_GROUPS
 from api.snapshots import Snapshots
 
 URL = "/api/v0/placement_groups?detail=1&limit=10000"
-STATES = frozenset({"PENDING", "PREPARED", "CREATED", "REMOVED", "RESCHEDULING"})
+STATES = ("PENDING", "PREPARED", "CREATED", "REMOVED", "RESCHEDULING")
 _COLUMNS = PLACEMENT_GROUPS.shown(detail=True)
 
 

@@ -1,8 +1,8 @@
 """Ray's answer about worker processes.
 
-Three sources: what Ray told of its workers, its drivers (Ray tells of them as jobs only), and the workers
-that are known only because a task ran in them. Of the latter two, how a process ended isn't known; they
-live as long as what they served.
+Four sources, the best first: what Ray told of its workers, what its dashboard said of them, its drivers (Ray tells
+of them as jobs only), and the workers that are known only because a task ran in them. Of the latter two, how a
+process ended isn't known; they live as long as what they served.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from api.query import ListOptions, Row
 from api.schemas import WORKERS
 from api.views.jobs import succeeded_with
 from api.views.listing import list_entities
-from pipeline.events import WorkerDefinition
+from pipeline.events import TASK_STATUS, WorkerDefinition
 
 _UNDEFINED = WorkerDefinition(b"", b"", "WORKER", 0)
+_DRIVER_TASK = b"\xff" * 20
+_RUNNING, _FINISHED = TASK_STATUS.index("RUNNING"), TASK_STATUS.index("FINISHED")
 
 
 def list_workers(index: SessionIndex, options: ListOptions) -> dict[str, Any]:
@@ -48,6 +50,8 @@ def _workers(index: SessionIndex) -> tuple[dict[bytes, _Known], Callable[[tuple[
     seen = index.seen_workers()
     known: dict[bytes, _Known] = dict(seen)
     known.update((driver.job_id + DRIVER_SUFFIX, driver) for driver in index.jobs.drivers())
+    served = {worker_id: known[worker_id] for worker_id in index.told_workers.keys() & known.keys()}
+    known.update(index.told_workers)
     known.update((worker.worker_id, worker) for worker in index.workers.values())
     stands = index.nodes.standing()
     working = {place for place in map(_process, index.actors.values()) if place is not None}
@@ -60,13 +64,20 @@ def _workers(index: SessionIndex) -> tuple[dict[bytes, _Known], Callable[[tuple[
     def row(worker: tuple[bytes, _Known]) -> Row:
         worker_id, what = worker
         if isinstance(what, Worker):
-            return _worker_row(index, what)
+            told = _worker_row(index, what)
+            last = served.get(worker_id) if what.is_alive and worker_id not in index.workers else None
+            return told if last is None else _ended(told, row((worker_id, last)))
         if isinstance(what, Driver):
             return _driver_row(index, what, seen.get(worker_id) or SeenWorker(worker_id))
         process = what.node_id, what.pid
         return _seen_row(index, what, process in working, over.get(process, 0), stands)
 
     return known, row
+
+
+def _ended(told: Row, last: Row) -> Row:
+    """A worker that lived when the dashboard was asked for the last time has ended since if what it served has."""
+    return told if last["is_alive"] else told | {name: last[name] for name in ("is_alive", "end_time_ms")}
 
 
 def _process(actor: Actor) -> tuple[bytes, int] | None:
@@ -96,9 +107,10 @@ def _worker_row(index: SessionIndex, worker: Worker) -> Row:
 
 
 def _driver_row(index: SessionIndex, driver: Driver, seen: SeenWorker) -> Row:
-    """How a driver ended is only known of one that a submitted job succeeded with: it exited with 0."""
+    """How a driver ended is only known of one that said goodbye, or that a submitted job succeeded with: it exited with 0."""
     what = driver.definition
-    succeeded = driver.is_dead and succeeded_with(index, driver)
+    began_ms, left = _own_task(index, driver.job_id)
+    succeeded = driver.is_dead and (left or succeeded_with(index, driver))
     submission = index.jobs.submission(driver.submission_id)
     told = submission.driver_node_id if submission is not None else None
     node_id = (what.driver_node_id if what is not None else b"") or seen.node_id
@@ -112,9 +124,20 @@ def _driver_row(index: SessionIndex, driver: Driver, seen: SeenWorker) -> Row:
         pid=what.driver_pid if what is not None else seen.pid,
         exit_type="INTENDED_USER_EXIT" if succeeded else None,
         exit_detail="Shutdown by ray.shutdown()." if succeeded else None,
-        start_time_ms=driver.start_ms,
+        start_time_ms=driver.start_ms or began_ms,
         end_time_ms=driver.end_ms,
     )
+
+
+def _own_task(index: SessionIndex, job_id: bytes) -> tuple[int, bool]:
+    """When a driver's own task began to run (ms; 0 where it isn't known), and whether it finished: that is said on shutdown."""
+    tasks = index.tasks
+    row = tasks.row_of(_DRIVER_TASK + job_id)
+    times = tasks.times[_RUNNING]
+    if row is None:
+        return 0, False
+    began_ns = int(times.cells[row]) if times is not None else 0
+    return began_ns // 1_000_000, bool(tasks.mask.cells[row] >> _FINISHED & 1)
 
 
 def _id(text: str | None) -> bytes:
