@@ -84,6 +84,20 @@ def test_a_time_range_has_the_tasks_that_lived_in_it(records: list[Any], start: 
     assert answer["num_filtered"] == len(wanted)
 
 
+def test_both_ends_of_a_range_belong_to_it() -> None:
+    index, begin = small_session(), T0 // 10**6 + 3000  # of the fourth, which ends two ms later
+
+    def within(start: int, end: int) -> bool:
+        told = {"start_time_ms": str(start), "end_time_ms": str(end)}
+        rows = asking(lambda o: list_tasks(index, o), TASKS, 100, **told)["result"]
+        return task_id(3).hex() in {row["task_id"] for row in rows}
+
+    assert within(begin - 5, begin)
+    assert within(begin + 2, begin + 5)
+    assert not within(begin - 5, begin - 1)
+    assert not within(begin + 3, begin + 5)
+
+
 def test_filters_count_as_in_ray_and_the_range_counts_among_them() -> None:
     index = small_session()
     filters = (Filter("state", "=", "FINISHED"), Filter("worker_pid", "=", "42"))

@@ -13,6 +13,7 @@ from api.schemas import Schema
 
 Row = dict[str, Any]
 Asked = Callable[[ListOptions], dict[str, Any]]
+MOST_PAGES = 1000
 EVERYTHING = ListOptions(limit=10_000, detail=True, exclude_driver=False)
 
 
@@ -24,11 +25,14 @@ def asking(view: Asked, schema: Schema, limit: int | None = None, **told: str) -
 
 def pages(view: Asked, schema: Schema, size: int, **told: str) -> Iterator[list[Row]]:
     """Every page in turn, by token."""
-    token: str | None = ""
-    while token is not None:
+    token = ""
+    for _ in range(MOST_PAGES):
         answer = asking(view, schema, size, page_token=token, **told)
         yield answer["result"]
         token = answer["next_page_token"]
+        if token is None:
+            return
+    raise AssertionError("pages without end")
 
 
 def plainly_sorted(rows: list[Row], name: Callable[[Row], Any], column: str, *, descending: bool) -> list[Row]:
