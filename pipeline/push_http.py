@@ -61,7 +61,8 @@ async def http_channel(url: str, token: str | None) -> AsyncIterator[HttpChannel
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     timeout = aiohttp.ClientTimeout(total=SECONDS, connect=CONNECT_SECONDS)
-    async with aiohttp.ClientSession(headers=headers, timeout=timeout, auto_decompress=True) as session:
+    connector = aiohttp.TCPConnector(limit=0)  # each session has one request under way, and none waits for another's
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
         yield HttpChannel(session, base)
 
 
