@@ -25,13 +25,15 @@ SUPERVISOR_NAMESPACE = "SUPERVISOR_ACTOR_RAY_NAMESPACE"
 _STATES = {state: state for state in ("DEPENDENCIES_UNREADY", "PENDING_CREATION", "ALIVE", "RESTARTING", "DEAD")}
 _ACTOR_BYTES = 900
 _RESTART_BYTES = 120
+_HOME_BYTES = 120
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Actor(Struct, gc=False):
     """One actor. Times are orders (see ``order.py``); ``NEVER`` where it hasn't happened.
 
-    ``spawned_pid`` is the process that was begun for it last, whether or not it came to live there.
+    ``spawned_pid`` is the process that was begun for it last, whether or not it came to live there. ``homes`` are the
+    nodes that it ever lived on, once there was more than one.
     """
 
     actor_id: bytes
@@ -49,6 +51,7 @@ class Actor(Struct, gc=False):
     restarted: int = NEVER
     restarts: dict[int, str] | None = None
     coarse_restarts: dict[int, str] | None = None
+    homes: frozenset[bytes] = frozenset()
 
     @property
     def job_id(self) -> bytes:
@@ -79,6 +82,10 @@ class Actor(Struct, gc=False):
     def death_cause(self) -> dict[str, Any] | None:
         """Ray's ActorDeathCause; None while the actor isn't dead."""
         return _decode(self.death) if self.death and self.state == "DEAD" else None
+
+    def lived_on(self, node_id: bytes) -> bool:
+        """Whether it lives on this node, or did before it moved."""
+        return node_id in self.homes or (self.place is not None and self.place.node_id == node_id)
 
     @property
     def has_address(self) -> bool:
@@ -124,6 +131,8 @@ class Actor(Struct, gc=False):
             self.restarts = _note(self.restarts, transition.timestamp_ns, transition.restart_reason)
 
     def _live_at(self, transition: ActorTransition, order: int) -> None:
+        if self.place is not None and transition.node_id not in (b"", self.place.node_id):
+            self.homes = self.homes | {self.place.node_id, transition.node_id} - {b""}
         # Only ALIVE says where an actor lives; the export dialect repeats it later, which serves where ALIVE was lost.
         if self.place is not None:
             was, now = self.place.state == "ALIVE", transition.state == "ALIVE"
@@ -189,9 +198,9 @@ class ActorTable:
         """Take in what happened to an actor."""
         actor = self._actor(record.actor_id)
         for step, transition in enumerate(record.transitions):
-            before = len(actor.death)
+            before = len(actor.death) + _HOME_BYTES * len(actor.homes)
             actor.apply(transition, order_of(transition.timestamp_ns, position + step))
-            self.nbytes += len(actor.death) - before
+            self.nbytes += len(actor.death) + _HOME_BYTES * len(actor.homes) - before
             if transition.state == "RESTARTING":
                 self.nbytes += _RESTART_BYTES
 

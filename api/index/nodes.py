@@ -90,9 +90,13 @@ class NodeTable:
         The last head is one of them whatever the records say: its dashboard ended with it, so its death is the
         session's end and was never an answer.
         """
-        heads = [node for node in self._nodes.values() if node.is_head]
-        last = max(heads, key=lambda node: (node.is_alive, node.start_ms, node.node_id), default=None)
+        last = self.last_head()
         return lambda node: node.is_alive or node is last
+
+    def last_head(self) -> Node | None:
+        """The head of this session: should several be told of, the one that lives, or joined last."""
+        heads = [node for node in self._nodes.values() if node.is_head]
+        return max(heads, key=lambda node: (node.is_alive, node.start_ms, node.node_id), default=None)
 
     def define(self, record: NodeDefinition, position: int) -> None:
         """Take in what a node is."""

@@ -111,7 +111,7 @@ def node_detail(index: SessionIndex, node_id: str, figures: Measured = NOTHING) 
     actors = {
         actor.actor_id.hex(): logical_actor(index, actor)
         for actor in index.actors.values()
-        if _lives_on(index, actor, node)
+        if _lived_on(index, actor, node)
     }
     stands = index.nodes.standing()(node)
     workers = node_workers(index, node) if stands else []
@@ -119,11 +119,12 @@ def node_detail(index: SessionIndex, node_id: str, figures: Measured = NOTHING) 
     return google_style({"detail": {**summary, "actors": actors, "workers": workers}})
 
 
-def _lives_on(index: SessionIndex, actor: Actor, node: Node) -> bool:
+def _lived_on(index: SessionIndex, actor: Actor, node: Node) -> bool:
+    """A dashboard keeps an actor on the page of a node that it has left."""
     if actor.place is None:
         begun = index.processes.only(actor.pid) if actor.pid else None
         return begun is not None and begun[1].node_id == node.node_id
-    return actor.place.node_id == node.node_id and actor.has_address
+    return actor.lived_on(node.node_id) and actor.has_address
 
 
 def _summary(index: SessionIndex, node: Node, stands: bool) -> dict[str, Any]:

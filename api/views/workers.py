@@ -152,6 +152,10 @@ def _seen_row(
 ) -> Row:
     """Alive until its node, its job or its actor ends; an actor may outlive the job that made it, and its worker with it."""
     node, driver = index.nodes.get(worker.node_id), index.jobs.driver(worker.job_id)
+    began_ms = 0
+    if worker.is_driver:  # without a job's record: the one in the dashboard, which connects before records are written
+        node = node or index.nodes.last_head()
+        began_ms, _ = _own_task(index, worker.job_id)
     ends = [node.end_ms] if node is not None and not stands(node) else []
     if driver is not None and driver.is_dead and not works:
         ends.append(driver.end_ms)
@@ -162,9 +166,10 @@ def _seen_row(
         worker.worker_id,
         is_alive=not ends,
         worker_type="DRIVER" if worker.is_driver else "WORKER",
-        node_id=worker.node_id,
+        node_id=node.node_id if node is not None else worker.node_id,
         ip=worker.ip,
         pid=worker.pid,
+        start_time_ms=began_ms,
         end_time_ms=min(ends, default=0),
     )
 
