@@ -81,8 +81,8 @@ class CollectorConfig(Struct, frozen=True, kw_only=True):
     """Uncompressed size at which a segment is closed: larger means fewer requests, smaller means less memory."""
     segment_age: float = 10.0
     """Seconds after which a segment is closed however small: how long a dead session's end may be missing from the store."""
-    linger: float = 0.05
-    """Seconds to gather what is read before it goes on: larger batches against later ones."""
+    linger: float = 0.02
+    """Seconds between two readings, at least: shorter means news are pushed sooner, longer means larger batches and less work."""
     disk_limit: int = 2 << 30
     """Bytes the spool may take; over it posts are refused with 503, and Ray keeps them."""
     body_limit: int = 64 << 20

@@ -211,7 +211,7 @@ def collector_options(segment_age: float | None = None, host: str = "--host") ->
         ),
         duration_option(
             "--linger",
-            "How long to gather what is read before it goes on: larger batches against later ones.",
+            "Between two readings, at least: shorter means news are pushed sooner, longer means larger batches and less work.",
             default_of(CollectorConfig, "linger"),
         ),
         size_option(
