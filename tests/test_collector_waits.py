@@ -23,12 +23,6 @@ def store() -> FlakyStore:
     return FlakyStore()
 
 
-@pytest.fixture(autouse=True)
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.patience.FIRST", 0.01)
-    monkeypatch.setattr("pipeline.patience.LONGEST", 0.05)
-
-
 @pytest.mark.parametrize("error", [Unavailable("away"), Throttled("slow down"), Denied("no"), NotFound("no bucket")])
 async def test_a_store_away_from_the_start_gets_everything_once_it_is_there(
     tmp_path: Path, store: FlakyStore, error: StoreError
