@@ -24,11 +24,12 @@ from api.live_filter import EventFilter
 from api.positions import (
     Place,
     Position,
-    beyond_text,
     head_text,
     node_code,
     node_record,
     place_record,
+    places_text,
+    records_text,
     source_code,
     split,
 )
@@ -85,12 +86,17 @@ class Notice:
 
 
 class Subscriber:
-    """Somebody's place in the ring. ``passed``: where its sources' events begin that it hasn't; ``beyond``: those
-    of them that are further than the hub itself."""
+    """Somebody's place in the ring.
+
+    ``passed``: where, of a source, the events begin that it hasn't been told; ``beyond``: those of them that are
+    further than the hub itself. Up to ``joined`` the ring's own positions may lie before its own, which is ``came``.
+    """
 
     def __init__(self, chosen: EventFilter) -> None:
         self.chosen = chosen
         self.at = 0
+        self.joined = 0
+        self.came = ""
         self.passed: dict[bytes, Place] = {}
         self.beyond: dict[bytes, Place] = {}
         self.sending_since: float | None = None
@@ -230,8 +236,9 @@ class Hub:
             passed[code] = max(place, passed.get(code, (0, 0)))
         ends = {source_code(seen.node, seen.source): seen.end for seen in self.reader.completeness.sources.values()}
         subscriber.passed = passed
-        subscriber.beyond = {code: place for code, place in position.places.items() if place[0] >= ends.get(code, 0)}
-        subscriber.at = self._first
+        subscriber.beyond = {code: place for code, place in position.places.items() if place > (ends.get(code, 0), 0)}
+        subscriber.came = records_text(position.head())
+        subscriber.at, subscriber.joined = self._first, self._next
         self.subscribers.add(subscriber)
         return True
 
@@ -271,7 +278,8 @@ class Hub:
     def _written(self, subscriber: Subscriber, item: Batch | Notice) -> bytes:
         if isinstance(item, Notice):
             return item.data
-        if not subscriber.beyond and item.code not in subscriber.passed:
+        before = subscriber.at < subscriber.joined
+        if not before and not subscriber.beyond and item.code not in subscriber.passed:
             return item.written(subscriber.chosen, keep=self._next - subscriber.at <= WARM)
         events = item.fitting(subscriber.chosen)
         if (place := subscriber.passed.get(item.code)) is not None:
@@ -279,7 +287,7 @@ class Hub:
             if item.end > place[0]:
                 del subscriber.passed[item.code]
                 subscriber.beyond.pop(item.code, None)
-        return frames(events, item.head, item.code, beyond_text(subscriber.beyond) if subscriber.beyond else "")
+        return frames(events, item.head, item.code, subscriber.came if before else places_text(subscriber.beyond))
 
     def position(self, subscriber: Subscriber) -> str | None:
         """Where a subscriber stands that has taken everything; None where that can't be said shortly."""

@@ -99,8 +99,13 @@ def head_text(records: bytes) -> str:
     return _encode(_VERSION + records)
 
 
-def beyond_text(places: dict[bytes, Place]) -> str:
-    """Places that count beside those of a position."""
+def records_text(records: bytes) -> str:
+    """Records as text, to be put behind a position."""
+    return _encode(records)
+
+
+def places_text(places: dict[bytes, Place]) -> str:
+    """Places as text, to be put behind a position."""
     return _encode(b"".join(place_record(code, *place) for code, place in places.items()))
 
 
