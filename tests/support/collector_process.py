@@ -15,10 +15,10 @@ from pathlib import Path
 
 import anyio
 import structlog
+from support.collecting import settings
 
 from pipeline.collector import run_collector
 from pipeline.filestore import FileStore
-from support.collecting import settings
 
 
 class KillAt:
