@@ -173,7 +173,14 @@ async def test_a_store_that_is_down_is_503_with_the_reason_and_never_an_empty_li
     store = await a_session()
     async with client(store, refresh=0.0) as http:
         store.fail("no route to host")
-        for path in (f"{AT}/api/v0/tasks", "/clusters", "/v1/sessions", f"{AT}/", f"{AT}/completeness", f"/enter_cluster/{KEY}"):
+        for path in (
+            f"{AT}/api/v0/tasks",
+            "/clusters",
+            "/v1/sessions",
+            f"{AT}/",
+            f"{AT}/completeness",
+            f"/enter_cluster/{KEY}",
+        ):
             answer = await http.get(path)
             assert "no route to host" in refusal(answer, 503)
             assert int(answer.headers["retry-after"]) > 0
