@@ -12,9 +12,10 @@ An address that nothing stands at is 404 in Ray's shape, never a page: the dashb
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import anyio
 import structlog
@@ -42,7 +43,7 @@ from api.routes import clusters, completeness, dashboard, live, logs, official, 
 from api.sessions import Sessions
 from pipeline.catalog import rebuild_catalog
 from pipeline.config import ServerConfig
-from pipeline.errors import Full, StoreError
+from pipeline.errors import ConfigError, Full, StoreError
 from pipeline.store import ObjectStore
 
 SESSION = "/sessions/{namespace}/{cluster}/{session}"
@@ -54,7 +55,7 @@ log = structlog.get_logger()
 
 
 def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
-    """The application over ``store``, which stays the caller's to close."""
+    """The application over ``store``, which stays the caller's to close. Raises ``ConfigError`` where ``live`` can't be."""
     sessions = Sessions(store, config)
     app = Starlette(
         routes=[push_route(sessions.live, config.push_token), *_routes()],
@@ -68,7 +69,7 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
             Full: _full,
             Exception: _internal_error,
         },
-        lifespan=partial(_lifespan, config.live),
+        lifespan=partial(_lifespan, _from_nats(config.live, sessions)),
         max_body_size=MAX_BODY,
     )
     app.router.redirect_slashes = False
@@ -106,17 +107,26 @@ def _routes() -> list[BaseRoute]:
 
 
 @asynccontextmanager
-async def _lifespan(live: str | None, app: Starlette) -> AsyncIterator[None]:
+async def _lifespan(live: Callable[[], Coroutine[Any, Any, None]] | None, app: Starlette) -> AsyncIterator[None]:
     with first_error():
         async with app.state.sessions, app.state.hubs, anyio.create_task_group() as group:
             app.state.watch.start(group)
             group.start_soon(_hold_nobody, app)
             if live is not None:
-                from api.live_from_nats import follow_nats
-
-                group.start_soon(follow_nats, live, app.state.sessions.live)
+                group.start_soon(live)
             yield
             group.cancel_scope.cancel()
+
+
+def _from_nats(url: str | None, sessions: Sessions) -> Callable[[], Coroutine[Any, Any, None]] | None:
+    """What takes pushes from NATS, which only those need who say so."""
+    if url is None:
+        return None
+    try:
+        from api.live_from_nats import from_nats
+    except ImportError as exc:
+        raise ConfigError("--live nats://… needs nats-py: pip install 'ray-history[nats]'") from exc
+    return from_nats(url, sessions.live)
 
 
 async def _hold_nobody(app: Starlette) -> None:

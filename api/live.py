@@ -228,4 +228,7 @@ class Live:
         for key, node in self.liveness.forget(before_ms):
             self.ring.forget(key, node)
         self._asked = {key: at for key, at in self._asked.items() if now - at < WANTED_SECONDS}
+        for waited_for in (self._bells, self._said):
+            for key in [key for key in waited_for if self.liveness.get(key) is None]:
+                del waited_for[key]
         self._seal = {key: nodes for key, nodes in self._seal.items() if nodes and self.wanted(key)}

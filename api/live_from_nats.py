@@ -8,9 +8,10 @@ passed over by its position. While a session is wanted its collectors are told s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import anyio
 import msgspec
@@ -25,7 +26,7 @@ from api.live import Live
 from api.metrics import PUSHES_REFUSED
 from pipeline.errors import BadKey, BadPush, Full
 from pipeline.layout import SessionKey
-from pipeline.nats_link import Ask, Link, linked, place_of, subject
+from pipeline.nats_link import Ask, Link, linked, parse_nats, place_of, subject
 from pipeline.pushed import read_head
 
 ASK_EVERY = 5.0
@@ -38,10 +39,15 @@ _encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
 
-async def follow_nats(url: str, live: Live) -> None:
-    """Until cancelled. NATS need not be there. Raises ``ConfigError`` for what isn't its address."""
-    async with linked(url) as link, anyio.create_task_group() as tasks:
-        await _Follower(link, live, tasks).run()
+def from_nats(url: str, live: Live) -> Callable[[], Coroutine[Any, Any, None]]:
+    """What takes pushes, until cancelled. NATS need not be there. Raises ``ConfigError`` for what isn't its address."""
+    place = parse_nats(url)
+
+    async def follow() -> None:
+        async with linked(place) as link, anyio.create_task_group() as tasks:
+            await _Follower(link, live, tasks).run()
+
+    return follow
 
 
 class _Follower:

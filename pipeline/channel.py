@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from pipeline.config import CollectorConfig
+from pipeline.errors import ConfigError
 from pipeline.push import Channel
 from pipeline.push_http import http_channel
 
@@ -17,10 +18,16 @@ async def open_channel(config: CollectorConfig) -> AsyncIterator[Channel | None]
     if url is None:
         yield None
     elif url.startswith(("nats://", "tls://")):
-        from pipeline.push_nats import nats_channel
-
-        async with nats_channel(url) as channel:
+        async with _nats_channel(url) as channel:
             yield channel
     else:
         async with http_channel(url, config.push_token) as channel:
             yield channel
+
+
+def _nats_channel(url: str) -> AbstractAsyncContextManager[Channel]:
+    try:
+        from pipeline.push_nats import nats_channel
+    except ImportError as exc:
+        raise ConfigError("--push nats://… needs nats-py: pip install 'ray-history[nats]'") from exc
+    return nats_channel(url)

@@ -171,9 +171,9 @@ def _reason(exc: Exception) -> str:
 
 
 @asynccontextmanager
-async def linked(url: str) -> AsyncIterator[Link]:
+async def linked(place: NatsPlace) -> AsyncIterator[Link]:
     """A link that connects in the background, for as long as the context lasts."""
-    link = Link(parse_nats(url))
+    link = Link(place)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(link.connect)
         try:

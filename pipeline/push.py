@@ -32,7 +32,8 @@ from pipeline.segment import Header
 from pipeline.ship import VERSION
 from pipeline.watch import Wake
 
-ALIVE_EVERY = 5.0
+ALIVE_EVERY = 4.0
+"""Shorter than the five seconds for which many a server keeps a silent connection."""
 FIRST, LONGEST, REFUSED = 0.1, 5.0, 30.0
 SEAL_EVERY = 1.0
 BYE_SECONDS = 2.0
@@ -73,7 +74,7 @@ class Pusher:
         self._wake = Wake()
         self._writer = uuid.uuid4().hex
         self._node: str | None = None
-        self._watched = False
+        self._watched = self._greeted = False
         self._asked = float("-inf")
         self._trouble: str | None = None
         self._log = log.bind(session=key.session)
@@ -105,9 +106,9 @@ class Pusher:
                 self._down(exc)
                 if anyio.current_time() - began > LONGEST:
                     delay = FIRST
-                longest = REFUSED if exc.refused else LONGEST
-                await anyio.sleep(random.uniform(0.5, 1.0) * (longest if exc.refused else delay))
-                delay = min(delay * 2, longest)
+                shut_out = exc.refused and not self._greeted
+                await anyio.sleep(random.uniform(0.5, 1.0) * (REFUSED if shut_out else delay))
+                delay = min(delay * 2, LONGEST)
 
     async def bye(self, ended_ms: int | None) -> None:
         """Nothing more comes; said once, for as long as ``BYE_SECONDS``. Only after a hello."""
@@ -121,7 +122,9 @@ class Pusher:
 
     async def _converse(self) -> None:
         """From a hello to a failure. Returns where the other side doesn't know us (any more)."""
+        self._greeted = False
         answer = await self._say("hello")
+        self._greeted = True
         self._outbox.resume(answer.cursor)
         self._up()
         while not answer.again:

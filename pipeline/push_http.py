@@ -34,20 +34,27 @@ class HttpChannel:
         names = (push.namespace, push.cluster, push.session, push.node)
         url = f"{self._base}/v1/push/{'/'.join(map(quote, names))}"
         try:
-            async with self._session.post(url, data=data, allow_redirects=False) as response:
-                if (response.content_length or 0) > MAX_ANSWER or response.content_length is None:
-                    raise PushFailed(f"{self._base} gave an answer of {response.content_length} bytes", refused=True)
-                body = await response.read()
+            try:
+                status, body = await self._post(url, data)
+            except aiohttp.ServerDisconnectedError:
+                status, body = await self._post(url, data)  # a connection that was kept here and not there
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            raise PushFailed(f"{self._base}: {exc or type(exc).__name__}") from exc
-        if response.status != 200:
-            passing = response.status >= 500 or response.status in _PASSING
+            raise PushFailed(f"{self._base}: {str(exc) or type(exc).__name__}") from exc
+        if status != 200:
+            passing = status >= 500 or status in _PASSING
             said = body[:200].decode(errors="replace")
-            raise PushFailed(f"{self._base} answered {response.status}: {said}", refused=not passing)
+            raise PushFailed(f"{self._base} answered {status}: {said}", refused=not passing)
         try:
             return decode_answer(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise PushFailed(f"{self._base} answered what isn't an answer to a push: {exc}", refused=True) from exc
+
+    async def _post(self, url: str, data: bytes) -> tuple[int, bytes]:
+        async with self._session.post(url, data=data, allow_redirects=False) as response:
+            size = response.content_length
+            if size is None or size > MAX_ANSWER:
+                raise PushFailed(f"{self._base} gave an answer of {size} bytes", refused=True)
+            return response.status, await response.read()
 
     def on_ask(self, key: SessionKey, hurry: Callable[[], None]) -> None:
         """The server asks in its answers only."""

@@ -18,7 +18,7 @@ from nats.js.errors import APIError, NoStreamResponseError
 
 from pipeline.errors import PushFailed
 from pipeline.layout import SessionKey
-from pipeline.nats_link import Ask, Link, linked, subject
+from pipeline.nats_link import Ask, Link, linked, parse_nats, subject
 from pipeline.push import ALIVE_EVERY
 from pipeline.pushed import Answer, Push, pack_push
 
@@ -75,7 +75,7 @@ class NatsChannel:
         except (nats.errors.Error, APIError, OSError, TimeoutError) as exc:
             if isinstance(exc, NoStreamResponseError | APIError):
                 self._has_stream = False
-            raise PushFailed(f"{self._link.place.shown}: {exc or type(exc).__name__}") from exc
+            raise PushFailed(f"{self._link.place.shown}: {str(exc) or type(exc).__name__}") from exc
 
     def on_ask(self, key: SessionKey, hurry: Callable[[], None]) -> None:
         self._sessions.setdefault(key, _Session()).hurry = hurry
@@ -142,5 +142,5 @@ class NatsChannel:
 @asynccontextmanager
 async def nats_channel(url: str) -> AsyncIterator[NatsChannel]:
     """A channel to the stream at ``url``. Raises ``ConfigError`` where that isn't an address."""
-    async with linked(url) as link:
+    async with linked(parse_nats(url)) as link:
         yield NatsChannel(link)

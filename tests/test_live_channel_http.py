@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 from support.collecting import RayFolder, append, collecting, key, line, settings, settled
 from support.livechannel import (
+    LiveServer,
     cuttable,
     post,
     posted,
@@ -17,6 +19,7 @@ from support.livechannel import (
 )
 from support.storecheck import stored_lines
 
+from pipeline import push_http
 from pipeline.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -98,6 +101,55 @@ async def test_a_cut_network_costs_no_record_and_repeats_none(tmp_path: Path, st
                 await witness.until(110)
                 assert await total_tasks(server) == 55
     await in_store(store, 110)
+
+
+async def test_messages_given_up_in_a_cut_and_delivered_after_it_change_nothing(
+    tmp_path: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cut that lasts longer than the collector waits for an answer: what it gave up arrives late, and out of order."""
+    monkeypatch.setattr(push_http, "SECONDS", 0.3)
+    async with serving(store) as server, cuttable(server.port) as network:
+        config = settings(tmp_path, server=network.url, segment_age=3600.0)
+        RayFolder(config.ray_tmp).begin()
+        async with collecting(config, store) as it:
+            await wait_heard(server)
+            async with witnessed(server) as witness:
+                await post(it.url, posted(range(5)))
+                await witness.until(10)
+                network.cut()
+                before = network.connections
+                for at in range(5, 30, 5):
+                    await post(it.url, posted(range(at, at + 5)))
+
+                async def tried() -> bool:
+                    return network.connections >= before + 3
+
+                await settled(tried)
+                network.heal()
+                await witness.until(60)
+                await post(it.url, posted(range(30, 35)))
+                await witness.until(70)
+                assert await total_tasks(server) == 35
+
+
+async def test_a_clean_end_is_known_at_once(tmp_path: Path, store: MemoryStore) -> None:
+    async with serving(store) as server:
+        config = settings(tmp_path, server=server.url, segment_age=3600.0)
+        RayFolder(config.ray_tmp).begin()
+        async with collecting(config, store) as it:
+            await wait_heard(server)
+            await post(it.url, posted(range(5)))
+            assert (await status(server), await total_tasks(server)) == ("live", 5)
+        assert (await status(server), await total_tasks(server)) == ("ended", 5)
+        reader = await server.sessions.open(key())
+        assert [seen.last_seq for seen in reader.completeness.nodes.values()] == [1]
+        assert reader.completeness.repeated_bytes == 0
+
+
+async def status(server: LiveServer) -> str:
+    async with httpx.AsyncClient() as client:
+        (row,) = (await client.get(f"{server.url}/clusters")).json()
+    return str(row["status"])
 
 
 @pytest.mark.parametrize("broken", [True, False], ids=["in mid message", "after its answers"])

@@ -12,7 +12,7 @@ import pytest
 from anyio import to_thread
 from support.collecting import NODE, SESSION, RayFolder, key, settled
 from support.livechannel import ask, post, posted, serving, total_tasks, wait_heard, witnessed
-from support.processes import Program, on_disk, session_url, start_collector, start_server
+from support.processes import Program, both_in_one, on_disk, session_url, start_collector, start_server
 from support.rayhead import fetch
 from support.storecheck import stored_lines
 
@@ -117,6 +117,22 @@ async def answered(program: Program, records: int) -> bool:
     assert found["records"] <= records
     assert found["missing_bytes"] == 0
     return bool(found["records"] == records)
+
+
+async def test_up_shows_news_before_they_are_sealed(tmp_path: Path) -> None:
+    RayFolder(tmp_path / "ray").begin()
+    with both_in_one(tmp_path, tmp_path / "ray", f"--node-id={NODE}", "--no-logs", "--no-poll", NOT_SEALED) as program:
+        await settled(lambda: taking_posts(program))
+        (taking,) = [line for line in program.log().splitlines() if "taking posts" in line]
+        await post(f"http://127.0.0.1:{json.loads(taking)['port']}", posted(range(5)))
+        await settled(lambda: answered(program, 10))
+        assert list((tmp_path / "up" / "store").glob("**/*.jsonl.zst")) == []
+        assert await to_thread.run_sync(program.stop) == 0
+    assert len(await stored_lines(FileStore(tmp_path / "up" / "store"), key())) == 10
+
+
+async def taking_posts(program: Program) -> bool:
+    return "taking posts" in program.log()
 
 
 async def test_a_session_whose_collector_died_has_what_was_pushed_last(tmp_path: Path) -> None:

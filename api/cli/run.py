@@ -20,6 +20,9 @@ from pipeline.errors import ConfigError
 GRACE = 5
 """Seconds that requests under way have to finish at the end."""
 
+KEEP_ALIVE = 15
+"""Seconds for which a connection is kept that says nothing: several of a collector's heartbeats."""
+
 log = structlog.get_logger()
 
 
@@ -95,6 +98,7 @@ async def serve_http(app: Starlette, listener: socket.socket, stop: anyio.Event)
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=KEEP_ALIVE,
     )
     server = _Server(config)
     async with anyio.create_task_group() as group:
