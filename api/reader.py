@@ -171,7 +171,7 @@ class SessionReader:
             workers = await self._in_thread(told_workers, snapshots)
             async with self._lock:
                 self.index.tell_jobs(jobs)
-                self.index.tell_workers(workers)
+                self.index.tell_workers(*workers)
 
     async def _name_processes(self) -> None:
         """Learn of the workers that export API files don't tell of from the names of their logs."""

@@ -31,6 +31,7 @@ JOB, NODE, WORKER = b"\2\0\0\0", b"\7" * 28, b"\x08" * 28
 TASK, DRIVER = b"\4" * 20 + JOB, JOB + b"\xff" * 24
 RUNNING, FINISHED = TASK_STATUS.index("RUNNING"), TASK_STATUS.index("FINISHED")
 S = 1_000_000_000
+TOLD_MS = 8_500
 RAN: list[Record] = [
     NodeDefinition(NODE, "192.0.2.2"),
     DriverJobDefinition(JOB, 7, NODE),
@@ -60,12 +61,12 @@ def told(**other: Any) -> dict[str, Any]:
 
 def snapshots(*rows: Any) -> Snapshots:
     body = json.dumps({"result": True, "msg": "", "data": {"result": {"result": rows}}})
-    return Snapshots([Answer(URL, 200, "application/json", 9_000, body)])
+    return Snapshots([Answer(URL, 200, "application/json", TOLD_MS, body)])
 
 
 def told_index(records: list[Record], *rows: Any) -> SessionIndex:
     index = index_of(records)
-    index.tell_workers(told_workers(snapshots(*rows)))
+    index.tell_workers(*told_workers(snapshots(*rows)))
     return index
 
 
@@ -103,6 +104,11 @@ def test_a_worker_that_lived_at_the_last_answer_has_ended_with_its_job() -> None
     assert (row["is_alive"], row["end_time_ms"], row["start_time_ms"]) == (False, 9000, 3000)
 
 
+def test_a_worker_that_outlived_its_job_when_the_dashboard_was_asked_is_believed_to_live() -> None:
+    alive = told(is_alive=True, exit_type=None, exit_detail=None, end_time_ms=0)
+    assert listed(told_index([*RAN, DriverJobUpdate(JOB, True, 0, 8000)], alive))[WORKER.hex()] == alive
+
+
 def test_a_driver_that_said_goodbye_ended_by_its_own_will() -> None:
     own = b"\xff" * 20 + JOB
     said: list[Record] = [
@@ -122,7 +128,7 @@ def test_nothing_is_made_up_of_a_driver_that_vanished() -> None:
 
 def test_an_answer_that_takes_back_what_it_said_is_believed() -> None:
     index = told_index(RAN, told())
-    index.tell_workers({})
+    index.tell_workers({}, TOLD_MS)
     assert listed(index)[WORKER.hex()]["exit_type"] is None
 
 
@@ -140,13 +146,13 @@ def test_an_answer_that_takes_back_what_it_said_is_believed() -> None:
     ],
 )
 def test_a_row_that_is_no_workers_is_left_out(row: Any) -> None:
-    assert told_workers(snapshots(row)) == {}
+    assert told_workers(snapshots(row)) == ({}, TOLD_MS)
 
 
 @pytest.mark.parametrize("value", ["7", -1, 2**70, 1.5, True, [1], None])
 @pytest.mark.parametrize("name", ["pid", "worker_launch_time_ms", "start_time_ms", "end_time_ms"])
 def test_a_figure_that_is_none_counts_as_unknown(name: str, value: Any) -> None:
-    (worker,) = told_workers(snapshots(told(**{name: value}))).values()
+    (worker,) = told_workers(snapshots(told(**{name: value})))[0].values()
     assert worker.definition is not None
     figures = {
         "pid": worker.definition.pid,

@@ -8,7 +8,14 @@ from typing import Any
 from support.indexes import index_of, sent
 
 from api.views.nodes import node_detail
-from pipeline.events import ActorDefinition, ActorTransition, ActorUpdate, NodeDefinition, Record
+from pipeline.events import (
+    ActorDefinition,
+    ActorTransition,
+    ActorUpdate,
+    NodeDefinition,
+    Record,
+    WorkerDefinition,
+)
 
 JOB = b"\2\0\0\0"
 ACTOR = b"\3" * 12 + JOB
@@ -47,3 +54,25 @@ def test_an_actor_that_waits_for_its_restart_is_nowhere() -> None:
 def test_records_that_come_twice_add_no_home() -> None:
     (actor,) = index_of([*MADE, *([ActorUpdate(ACTOR, STEPS)] * 2)]).actors.values()
     assert actor.homes == frozenset(NODES[:2])
+
+
+def test_an_actor_that_died_before_it_came_to_live_is_where_its_last_process_was() -> None:
+    cause = {"actor_died_error_context": {"error_message": "it fell over", "pid": 12}}
+    records: list[Record] = [
+        *MADE,
+        WorkerDefinition(b"\x08" * 28, NODES[1], "WORKER", 12),
+        ActorUpdate(ACTOR, [ActorTransition("DEAD", 1_000_000_001, death_cause=cause)]),
+    ]
+    (actor,) = actors_on(records, NODES[1]).values()
+    assert actor["pid"] == 12
+    assert (actor["address"]["nodeId"], actor["address"]["workerId"]) == (NODES[1].hex(), "08" * 28)
+
+
+def test_a_process_id_that_came_twice_says_nothing_of_where() -> None:
+    cause = {"actor_died_error_context": {"pid": 12}}
+    records: list[Record] = [
+        *MADE,
+        *(WorkerDefinition(bytes([number]) * 28, NODES[1], "WORKER", 12) for number in (8, 9)),
+        ActorUpdate(ACTOR, [ActorTransition("DEAD", 1_000_000_001, death_cause=cause)]),
+    ]
+    assert actors_on(records, NODES[1]) == {}

@@ -26,6 +26,7 @@ _STATES = {state: state for state in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"
 _ACTOR_BYTES = 900
 _RESTART_BYTES = 120
 _HOME_BYTES = 120
+_MAX_PID = 1 << 31
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -120,8 +121,9 @@ class Actor(Struct, gc=False):
                 self.died, self.death = order, death
         if state == "ALIVE" or transition.node_id:
             self._live_at(transition, order)
-        if transition.pid and (order, transition.pid) > (self.spawned, self.spawned_pid):
-            self.spawned, self.spawned_pid = order, transition.pid
+        pid = transition.pid or _died_in(transition.death_cause)
+        if pid and (order, pid) > (self.spawned, self.spawned_pid):
+            self.spawned, self.spawned_pid = order, pid
 
     def _restart(self, transition: ActorTransition, order: int) -> None:
         self.restarted = max(order, self.restarted)
@@ -139,6 +141,13 @@ class Actor(Struct, gc=False):
             if was > now or (was == now and not supersedes(order, transition, self.placed, self.place)):
                 return
         self.placed, self.place = order, transition
+
+
+def _died_in(cause: dict[str, Any] | None) -> int:
+    """The process that a death names, which is all that one dialect says of an actor that never came to live."""
+    told = (cause or {}).get("actor_died_error_context")
+    pid = told.get("pid") if isinstance(told, dict) else None
+    return pid if isinstance(pid, int) and 0 < pid < _MAX_PID else 0
 
 
 def _first(known: int, timestamp_ns: int) -> int:

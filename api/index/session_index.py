@@ -46,6 +46,7 @@ class SessionIndex:
         self.processes = Processes()
         self.told_jobs: Sequence[dict[str, Any]] = ()
         self.told_workers: Mapping[bytes, Worker] = {}
+        self.told_workers_ms = 0
         self.version = 0
         self.records = 0
         self.rejected = 0
@@ -54,6 +55,8 @@ class SessionIndex:
         self._seen_version = -1
         self._seen: dict[bytes, SeenWorker] = {}
         self._seen_at: dict[tuple[bytes, int], bytes] = {}
+        self._pids_version = -1
+        self._pids: dict[int, list[events.WorkerDefinition]] = {}
         self._of_tasks: dict[type, Callable[[Any], None]] = {
             events.TaskUpdate: self.tasks.update,
             events.TaskDefinition: self.tasks.define,
@@ -113,10 +116,10 @@ class SessionIndex:
             self.told_jobs = rows
             self.version += 1
 
-    def tell_workers(self, workers: Mapping[bytes, Worker]) -> None:
+    def tell_workers(self, workers: Mapping[bytes, Worker], at_ms: int) -> None:
         """Take in what the dashboard said of workers, instead of the last: of those that no record tells of it stands."""
-        if self.told_workers != workers:
-            self.told_workers = workers
+        if (self.told_workers, self.told_workers_ms) != (workers, at_ms):
+            self.told_workers, self.told_workers_ms = workers, at_ms
             self.version += 1
 
     def learn_processes(self, node_id: str, log_names: Iterable[str]) -> None:
@@ -147,6 +150,20 @@ class SessionIndex:
         """The worker that a task saw in a process; empty where none did (the export dialect leaves it to guess)."""
         self.seen_workers()
         return self._seen_at.get((node_id, pid), b"")
+
+    def process(self, pid: int) -> tuple[bytes, bytes] | None:
+        """The worker of this process id and its node, if just one of the whole session has it: ids come again."""
+        named = self.processes.only(pid)
+        if named is not None:
+            return named[0], named[1].node_id
+        if self._pids_version != self.version:
+            self._pids = {}
+            for worker in self.workers.values():
+                if worker.definition is not None:
+                    self._pids.setdefault(worker.definition.pid, []).append(worker.definition)
+            self._pids_version = self.version
+        found = self._pids.get(pid, ())
+        return (found[0].worker_id, found[0].node_id) if len(found) == 1 and pid else None
 
     def _log_event(self, event: events.LogEvent, position: int) -> None:
         self.log_events.add(event, position)

@@ -172,12 +172,12 @@ def logical_actor(index: SessionIndex, actor: Actor) -> dict[str, Any]:
 def _address(index: SessionIndex, actor: Actor) -> dict[str, Any]:
     place = actor.place
     if place is None:
-        begun = index.processes.only(actor.pid) if actor.pid else None
+        begun = index.process(actor.pid)
         if begun is None:
             return {"nodeId": NIL_NODE, "ipAddress": "", "port": 0, "workerId": NIL_WORKER}
-        worker_id, process = begun
-        ip = index.nodes.ip(process.node_id)
-        return {"nodeId": process.node_id.hex(), "ipAddress": ip, "port": 0, "workerId": worker_id.hex()}
+        worker_id, node_id = begun
+        ip = index.nodes.ip(node_id)
+        return {"nodeId": node_id.hex(), "ipAddress": ip, "port": 0, "workerId": worker_id.hex()}
     if not actor.has_address:
         return {"nodeId": "", "ipAddress": "", "port": 0, "workerId": ""}
     return {

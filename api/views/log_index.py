@@ -76,8 +76,7 @@ class SessionLogIndex:
         if actor.place is not None:
             node_id = actor.place.node_id
             return actor.place.worker_id or self._index.worker_at(node_id, actor.place.pid), node_id
-        begun = self._index.processes.only(actor.pid) if actor.pid else None
-        return (begun[0], begun[1].node_id) if begun is not None else (b"", b"")
+        return self._index.process(actor.pid) or (b"", b"")
 
     def submission_node(self, submission_id: str) -> tuple[bool, str | None]:
         row = job_rest(self._index, submission_id)

@@ -122,8 +122,8 @@ def node_detail(index: SessionIndex, node_id: str, figures: Measured = NOTHING) 
 def _lived_on(index: SessionIndex, actor: Actor, node: Node) -> bool:
     """A dashboard keeps an actor on the page of a node that it has left."""
     if actor.place is None:
-        begun = index.processes.only(actor.pid) if actor.pid else None
-        return begun is not None and begun[1].node_id == node.node_id
+        begun = index.process(actor.pid)
+        return begun is not None and begun[1] == node.node_id
     return actor.lived_on(node.node_id) and actor.has_address
 
 

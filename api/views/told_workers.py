@@ -20,10 +20,12 @@ MAX_PID = 1 << 32
 _ID_BYTES = 28
 
 
-def told_workers(snapshots: Snapshots) -> dict[bytes, Worker]:
-    """The workers of the last answer by id, so far as its rows are what Ray's rows are."""
+def told_workers(snapshots: Snapshots) -> tuple[dict[bytes, Worker], int]:
+    """The workers of the last answer by id, so far as its rows are what Ray's rows are, and when it came (ms)."""
+    answer = snapshots.good(URL)
     found = map(_worker, snapshots.state_rows(URL))
-    return {worker.worker_id: worker for worker in found if worker is not None}
+    workers = {worker.worker_id: worker for worker in found if worker is not None}
+    return workers, answer.time_ms if answer is not None else 0
 
 
 def _worker(row: Row) -> Worker | None:

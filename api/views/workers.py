@@ -66,7 +66,7 @@ def _workers(index: SessionIndex) -> tuple[dict[bytes, _Known], Callable[[tuple[
         if isinstance(what, Worker):
             told = _worker_row(index, what)
             last = served.get(worker_id) if what.is_alive and worker_id not in index.workers else None
-            return told if last is None else _ended(told, row((worker_id, last)))
+            return told if last is None else _ended(told, row((worker_id, last)), index.told_workers_ms)
         if isinstance(what, Driver):
             return _driver_row(index, what, seen.get(worker_id) or SeenWorker(worker_id))
         process = what.node_id, what.pid
@@ -75,9 +75,11 @@ def _workers(index: SessionIndex) -> tuple[dict[bytes, _Known], Callable[[tuple[
     return known, row
 
 
-def _ended(told: Row, last: Row) -> Row:
+def _ended(told: Row, last: Row, at_ms: int) -> Row:
     """A worker that lived when the dashboard was asked for the last time has ended since if what it served has."""
-    return told if last["is_alive"] else told | {name: last[name] for name in ("is_alive", "end_time_ms")}
+    if last["is_alive"] or last["end_time_ms"] <= at_ms:
+        return told
+    return told | {name: last[name] for name in ("is_alive", "end_time_ms")}
 
 
 def _process(actor: Actor) -> tuple[bytes, int] | None:
