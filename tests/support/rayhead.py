@@ -144,16 +144,19 @@ def ray_head(
     labels: str = "",
     options: Sequence[str] = (),
     environment: dict[str, str] | None = None,
+    dashboard_port: int = 0,
 ) -> Iterator[RayHead]:
     """Start a head that posts its events to ``events_port`` of loopback, or writes export API files; killed at the end.
 
     ``options`` are further ones of ``ray start``. ``folder / "r"`` becomes its temp dir: for a collector that is to be
-    there first. Keep it short (``short_folder``).
+    there first. Keep it short (``short_folder``). ``dashboard_port`` is for one who must know it before; else any free one.
     """
     need(RAY.is_file(), "needs Ray: pip install 'ray[default]'")
     temp_dir = folder or Path(tempfile.mkdtemp(prefix="rh", dir="/tmp"))
     marker = f"{MARKER}={temp_dir.name}"
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    if dashboard_port:
+        ports["--dashboard-port"] = dashboard_port
     log = temp_dir / "head.log"
     command = [str(RAY), "start", "--head", "--block", "--disable-usage-stats"]
     command += [f"{option}={port}" for option, port in ports.items()]
