@@ -54,7 +54,7 @@ def parsed(command: str, *arguments: str) -> dict[str, Any]:
 
 
 def test_the_commands_are_these() -> None:
-    assert sorted(COMMANDS) == ["collect", "dashboard", "demo", "serve", "up"]
+    assert sorted(COMMANDS) == ["collect", "dashboard", "demo", "logs", "serve", "timeline", "up"]
 
 
 def test_collect_has_every_option_that_was_asked_for() -> None:

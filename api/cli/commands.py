@@ -28,6 +28,7 @@ from api.cli.options import (
     server_options,
     store_options,
 )
+from api.cli.raylogs import logs, timeline
 from api.cli.run import address, listen, run, serve_http
 from api.cli.settings import collector_config, server_config, store_config
 from api.groups import first_error
@@ -126,6 +127,8 @@ def up(**options: Any) -> None:
 
 ray_history.add_command(demo)
 ray_history.add_command(dashboard)
+ray_history.add_command(logs)
+ray_history.add_command(timeline)
 
 
 async def _collect(config: CollectorConfig, stop: anyio.Event) -> None:

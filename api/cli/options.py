@@ -22,12 +22,13 @@ PREFIX = "RAY_HISTORY_"
 
 
 def option(
-    name: str, why: str, *, envvar: Sequence[str] = (), own: str | None = None, **attrs: Any
+    name: str, why: str, *, envvar: Sequence[str] = (), own: str | None = None, also: Sequence[str] = (), **attrs: Any
 ) -> Callable[[F], F]:
-    """An option whose own variable is ``RAY_HISTORY_`` and its name (or ``own``); ``envvar`` names others that are taken too."""
+    """An option whose own variable is ``RAY_HISTORY_`` and its name (or ``own``); ``envvar`` names others that are
+    taken too, ``also`` is what else the option is called."""
     first = PREFIX + (own or name.lstrip("-").split("/")[0].upper().replace("-", "_"))
     attrs.setdefault("show_default", True)
-    return click.option(name, help=why, envvar=[first, *envvar], show_envvar=True, **attrs)
+    return click.option(name, *also, help=why, envvar=[first, *envvar], show_envvar=True, **attrs)
 
 
 class PortOption(click.Option):
