@@ -324,7 +324,8 @@ async def test_a_dashboard_that_comes_late_is_waited_for_and_asked_once_more_at_
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(poller.run)
-            await anyio.wait_all_tasks_blocked()
+            while poller._trouble is None:  # noqa: ASYNC110
+                await anyio.sleep(0.001)
             async with serving(dashboard):
                 poller._config = PollConfig(dashboard=dashboard.url, interval=3600)
                 while not await kept(store):

@@ -67,9 +67,10 @@ class ProxiedRoute(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
+        if match is Match.NONE:  # a web socket's scope among them, which is no request
+            return match, child
         request = Request(scope)
-        proxied = match is not Match.NONE and is_proxied(request) and _entered(request)
-        return (match, child) if proxied else (Match.NONE, {})
+        return (match, child) if is_proxied(request) and _entered(request) else (Match.NONE, {})
 
 
 def _entered(request: Request) -> bool:
