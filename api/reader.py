@@ -34,6 +34,7 @@ from api.metrics import SEGMENTS_BAD, SEGMENTS_READ
 from api.process_names import log_names
 from api.snapshot_reader import SnapshotReader
 from api.snapshots import NONE, Snapshots
+from api.views.measured import logs_folder
 from api.views.told_jobs import told_jobs
 from api.views.told_workers import told_workers
 from pipeline.catalog import SessionMetadata, read_metadata
@@ -169,7 +170,9 @@ class SessionReader:
             self.snapshots = snapshots
             jobs = await self._in_thread(told_jobs, snapshots)
             workers = await self._in_thread(told_workers, snapshots)
+            folder = await self._in_thread(logs_folder, snapshots)
             async with self._lock:
+                self.index.tell_logs_folder(folder)
                 self.index.tell_jobs(jobs)
                 self.index.tell_workers(*workers)
 
@@ -329,6 +332,10 @@ class SessionReader:
             while await self._take_slice(seen, span, chunk):
                 pass
         return whole
+
+    def last_seq(self, node: str) -> int:
+        """The number of a node's last segment that was applied; 0 before the first."""
+        return self._seqs.get(node, 0)
 
     def note_sealed(self, push: Header) -> bool:
         """A segment is in the store. Whether it is passed without being read: all of it came by push before."""

@@ -21,11 +21,16 @@ _CORE = re.compile(r"python-core-(?:worker|driver)-([0-9a-f]{56})_(\d{1,9})\.log
 
 
 class Process(Struct, frozen=True, order=True, gc=False):
-    """One worker's process. ``job_id`` is empty where the name doesn't say."""
+    """One worker's process. ``started_for`` is the job that its streams are named after, empty where no stream was seen."""
 
     node_id: bytes
     pid: int
-    job_id: bytes = b""
+    started_for: bytes = b""
+
+    @property
+    def job_id(self) -> bytes:
+        """Empty of a worker that was started before it was known for which job."""
+        return b"" if self.started_for == NO_JOB else self.started_for
 
 
 class Processes:
@@ -41,6 +46,13 @@ class Processes:
 
     def get(self, worker_id: bytes) -> Process | None:
         return self._workers.get(worker_id)
+
+    def stream(self, worker_id: bytes) -> str:
+        """The name of a worker's stdout and stderr without ``.out`` and ``.err``; empty where none was seen."""
+        known = self._workers.get(worker_id)
+        if known is None or not known.started_for:
+            return ""
+        return f"worker-{worker_id.hex()}-{known.started_for.hex()}-{known.pid}"
 
     def only(self, pid: int) -> tuple[bytes, Process] | None:
         """The worker of this process id, if just one of the whole session has it."""
@@ -65,7 +77,7 @@ class Processes:
             worker, job, pid = bytes.fromhex(core[1]), b"", int(core[2])
         else:
             return False
-        told = Process(node_id, pid, b"" if job == NO_JOB else job)
+        told = Process(node_id, pid, job)
         known = self._workers.get(worker)
         if known is None:
             if len(self._workers) >= MAX_PROCESSES:

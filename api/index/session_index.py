@@ -44,6 +44,7 @@ class SessionIndex:
         self.log_events = LogEvents()
         self.opaque = OpaqueTable()
         self.processes = Processes()
+        self.logs_folder = ""
         self.told_jobs: Sequence[dict[str, Any]] = ()
         self.told_workers: Mapping[bytes, Worker] = {}
         self.told_workers_ms = 0
@@ -109,6 +110,17 @@ class SessionIndex:
         for name, count in decoded.unknown.items():
             self.unknown[name] = self.unknown.get(name, 0) + count
         self.version += 1
+
+    def tell_logs_folder(self, path: str) -> None:
+        """Take in where the nodes keep the session's logs."""
+        if self.logs_folder != path:
+            self.logs_folder = path
+            self.version += 1
+
+    def log_stem(self, worker_id: bytes) -> str:
+        """The path of a worker's stdout and stderr on its node, without the suffix; empty where it isn't known."""
+        name = self.processes.stream(worker_id)
+        return f"{self.logs_folder}/{name}" if name and self.logs_folder else ""
 
     def tell_jobs(self, rows: Sequence[dict[str, Any]]) -> None:
         """Take in what the dashboard said of jobs: rows as ``views/told_jobs.py`` reads them, instead of the last."""

@@ -15,6 +15,7 @@ from api.snapshots import Snapshots, rows
 
 URL = "/nodes?view=summary"
 MAX_ITEMS = 1000
+MAX_PATH = 4096
 
 Measured = dict[str, dict[str, Any]]
 NOTHING: Measured = {}
@@ -29,6 +30,13 @@ def measured(snapshots: Snapshots) -> Measured:
         if isinstance(raylet, dict) and isinstance(node_id, str):
             found[node_id] = _known(row, _NODE) | {"raylet": _known(raylet, _RAYLET)}
     return found
+
+
+def logs_folder(snapshots: Snapshots) -> str:
+    """Where the nodes keep the session's logs; empty where no node told."""
+    folders = (str(node["raylet"].get("sessionDir", "")) for node in measured(snapshots).values())
+    told = next((folder for folder in folders if folder.startswith("/") and len(folder) < MAX_PATH), "")
+    return f"{told}/logs" if told else ""
 
 
 def _known(row: dict[str, Any], kinds: dict[str, Callable[[Any], bool]]) -> dict[str, Any]:

@@ -73,10 +73,16 @@ class Coded(Struct, frozen=True):
 
 
 class TaskCodes:
-    """The columns of one table at one moment. ``find_actor`` names actors where the dialect doesn't name tasks."""
+    """The columns of one table at one moment.
 
-    def __init__(self, tasks: TaskTable, find_actor: FindActor) -> None:
+    ``find_actor`` names actors where the dialect doesn't name tasks, ``log_stem`` the logs of workers where it doesn't.
+    """
+
+    def __init__(
+        self, tasks: TaskTable, find_actor: FindActor, log_stem: Callable[[bytes], str] = lambda _: ""
+    ) -> None:
         self.tasks = tasks
+        self.log_stem = log_stem
         self.outcome = tasks.outcome
         self._find_actor = find_actor
         self._names: Coded | None = None

@@ -15,6 +15,7 @@ from api.index.tasks import LOG_FIELDS, TASK_ID_BYTES
 from api.paging import as_rows
 from api.query import Row
 from api.schemas import TASKS
+from api.views.log_offsets import left_out
 from api.views.task_codes import Coded, Rows, TaskCodes
 from pipeline.events import TASK_STATUS
 
@@ -42,6 +43,9 @@ def _cells(codes: TaskCodes, name: str, rows: Rows) -> list[Any]:
         return _ids(
             getattr(codes.tasks, _IDS[name]).array(len(codes.tasks))[rows], nil="" if name != "task_id" else None
         )
+    if name == "task_log_info":
+        added = left_out(codes, rows, codes.log_stem)
+        return [_task_log_info(codes, row, added.get(row, {})) for row in rows.tolist()]
     cell = _OWN.get(name)
     if cell is None:
         return codes.column(name, rows).cells()
@@ -165,7 +169,7 @@ def _extra_data(text: str) -> Any:
         return {}
 
 
-def _task_log_info(codes: TaskCodes, row: int) -> dict[str, Any] | None:
+def _task_log_info(codes: TaskCodes, row: int, added: dict[str, Any]) -> dict[str, Any] | None:
     tasks = codes.tasks
     info: dict[str, Any] = {}
     for field in LOG_FIELDS:
@@ -173,6 +177,8 @@ def _task_log_info(codes: TaskCodes, row: int) -> dict[str, Any] | None:
         code = column.cells[row] if column is not None else 0
         if code:
             info[field] = tasks.log_files.values[code] if field.endswith("file") else code - 1
+        elif field in added:
+            info[field] = added[field]
     return info or None
 
 
@@ -197,5 +203,4 @@ def error_message(codes: TaskCodes, row: int) -> str | None:
 _OWN: dict[str, Callable[[TaskCodes, int], Any]] = {
     "events": _events,
     "profiling_data": profiling_data,
-    "task_log_info": _task_log_info,
 }

@@ -25,18 +25,20 @@ class Actors(Protocol):
 class TaskSource(Protocol):
     """What the views of tasks ask of a session.
 
-    ``prepared_tasks`` is the table with the deaths of workers and the ends of jobs taken into account.
+    ``prepared_tasks`` is the table with the deaths of workers and the ends of jobs taken into account, ``log_stem`` the
+    path of a worker's log on its node without its suffix, empty where it isn't known.
     """
 
     @property
     def actors(self) -> Actors: ...
 
     def prepared_tasks(self) -> TaskTable: ...
+    def log_stem(self, worker_id: bytes, /) -> str: ...
 
 
 def task_codes(index: TaskSource) -> TaskCodes:
     """The columns of a session's tasks, as of now."""
-    return TaskCodes(index.prepared_tasks(), index.actors.get)
+    return TaskCodes(index.prepared_tasks(), index.actors.get, index.log_stem)
 
 
 def list_tasks(index: TaskSource, options: ListOptions) -> dict[str, Any]:
