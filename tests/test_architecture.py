@@ -85,7 +85,20 @@ def test_the_pure_core_holds_no_async_no_files_no_clock_no_log() -> None:
             "pipeline.layout",
             "pipeline.errors",
         }
-        or name.startswith(("pipeline.dialects", "api.columns", "api.index", "api.query", "api.views", "api.schemas", "api.paging", "api.lives", "api.refusal", "api.tables"))
+        or name.startswith(
+            (
+                "pipeline.dialects",
+                "api.columns",
+                "api.index",
+                "api.query",
+                "api.views",
+                "api.schemas",
+                "api.paging",
+                "api.lives",
+                "api.refusal",
+                "api.tables",
+            )
+        )
     ]
     wrong = {}
     for name in pure:
