@@ -61,7 +61,7 @@ class Feed:
         """A message came and somebody wants the session. ``run`` takes it from here."""
         if len(self._queue) >= MAX_QUEUED:
             self._fall_behind()
-        if push.word == "bye":
+        if push.word == "bye" or (push.word == "hello" and push.seq > self._reader.last_seq(push.node)):
             self._look_due = True
         elif batch is not None and not self._behind:
             self._queue.append(batch)

@@ -20,7 +20,7 @@ import anyio
 import structlog
 
 from api.liveness import FORGET_MS, Liveness
-from api.metrics import LIVE_BYTES, PUSHES_TAKEN
+from api.metrics import LIVE_BYTES, LIVE_DROPPED, PUSHES_TAKEN
 from api.ring import Batch, Ring
 from pipeline.errors import Full
 from pipeline.layout import SessionKey
@@ -61,7 +61,8 @@ class Live:
         self._seal: dict[SessionKey, set[str]] = {}
         self._bells: dict[SessionKey, anyio.Event] = {}
         self._said: dict[SessionKey, anyio.Event] = {}
-        self._held = 0
+        self._held: Counter[tuple[SessionKey, str]] = Counter()
+        self._asked_by_nats: set[tuple[SessionKey, str]] = set()
         self._closing = False
         self._forgot = clock()
 
@@ -78,8 +79,12 @@ class Live:
         if not self.liveness.hear(key, push, self.now_ms() if at_ms is None else at_ms):
             raise Full("too many nodes are pushing to this server")
         PUSHES_TAKEN.labels(push.word).inc()
+        dropped = self.ring.dropped
         answer = self._note(key, push, data, durable)
         LIVE_BYTES.set(self.ring.nbytes)
+        LIVE_DROPPED.inc(self.ring.dropped - dropped)
+        if durable:
+            self._asked_by_nats.add((key, push.node))
         self._speak(key)
         return answer
 
@@ -104,17 +109,19 @@ class Live:
             self.on_news(key, push, batch)
         return Answer(cursor=cursor)
 
-    async def hold(self, key: SessionKey) -> None:
+    async def hold(self, key: SessionKey, node: str) -> None:
         """Return when the next message of a session's node is welcome."""
         if self.wanted(key) or self._closing:
             return
         bell = self._bells.setdefault(key, anyio.Event())
-        self._held += 1
+        self._held[key, node] += 1
         try:
-            with anyio.move_on_after(min(max(self._held / RATE, LEAST_HOLD), LONGEST_HOLD)):
+            with anyio.move_on_after(min(max(len(self._held) / RATE, LEAST_HOLD), LONGEST_HOLD)):
                 await bell.wait()
         finally:
-            self._held -= 1
+            self._held[key, node] -= 1
+            if not self._held[key, node]:
+                del self._held[key, node]
 
     def finish(self, key: SessionKey, node: str, answer: Answer) -> Answer:
         """The answer as it is when it goes out."""
@@ -144,13 +151,18 @@ class Live:
                 del self._watchers[key]
 
     def want(self, key: SessionKey) -> dict[str, int]:
-        """Somebody asks for a session. Where that is news to those who push it: what each has said so far (see ``hear``)."""
+        """Somebody asks for a session. Where that is news to those who push it: what each has said so far who will answer (see ``hear``)."""
         before = self.wanted(key)
         self._asked[key] = self.clock()
         if before:
             return {}
+        words = {
+            name: count
+            for name, count in self.words(key).items()
+            if (key, name) in self._held or (key, name) in self._asked_by_nats
+        }
         self._call(key)
-        return self.words(key)
+        return words
 
     def words(self, key: SessionKey) -> dict[str, int]:
         """How many words each node has said that is there."""
@@ -227,6 +239,7 @@ class Live:
         before_ms = self.now_ms() - FORGET_MS
         for key, node in self.liveness.forget(before_ms):
             self.ring.forget(key, node)
+            self._asked_by_nats.discard((key, node))
         self._asked = {key: at for key, at in self._asked.items() if now - at < WANTED_SECONDS}
         for waited_for in (self._bells, self._said):
             for key in [key for key in waited_for if self.liveness.get(key) is None]:

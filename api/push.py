@@ -76,7 +76,7 @@ class Door:
         except Full as exc:
             raise _Refused(503, str(exc), RETRY) from exc
         if push.word in ("batch", "alive") and not answer.again:
-            await self._live.hold(key)
+            await self._live.hold(key, node)
         return self._live.finish(key, node, answer)
 
     def _admit(self, request: Request) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx
@@ -20,6 +21,7 @@ from support.livechannel import (
 from support.storecheck import stored_lines
 
 from pipeline import push_http
+from pipeline.pushed import unpack_push
 from pipeline.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -130,6 +132,26 @@ async def test_messages_given_up_in_a_cut_and_delivered_after_it_change_nothing(
                 await post(it.url, posted(range(30, 35)))
                 await witness.until(70)
                 assert await total_tasks(server) == 35
+
+
+async def test_no_secret_is_pushed(tmp_path: Path, store: MemoryStore) -> None:
+    async with serving(store) as server:
+        config = settings(tmp_path, server=server.url, segment_age=3600.0)
+        RayFolder(config.ray_tmp).begin()
+        async with collecting(config, store) as it:
+            await wait_heard(server)
+            events = posted(range(1))
+            environment = json.dumps({"env_vars": {"API_KEY": "do-not-tell"}})
+            events[0]["taskDefinitionEvent"]["serializedRuntimeEnv"] = environment
+            await post(it.url, events)
+            async with witnessed(server) as witness:
+                await witness.until(2)
+            (batch,) = server.sessions.live.ring.batches(key())
+            assert batch.data is not None
+            text = bytes(unpack_push(batch.data)[1])
+        assert b"API_KEY" in text
+        assert b"do-not-tell" not in text
+        assert text in b"".join(await stored_lines(store, key()))
 
 
 async def test_a_clean_end_is_known_at_once(tmp_path: Path, store: MemoryStore) -> None:

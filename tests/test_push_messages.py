@@ -182,11 +182,40 @@ def test_a_full_outbox_lets_the_oldest_go_and_says_how_much() -> None:
     box = Outbox(3 * (OVERHEAD + 10))
     assert box.add([chunk(at, at + 10) for at in (0, 10, 20)]) == 0
     assert box.add([chunk(30, 40)]) == 10
-    assert [one.start for one in box.take()] == [10, 20, 30]
+    assert ranges(box.take()) == [(10, 10), (10, 20), (20, 30), (30, 40)]
     assert box.add([chunk(40, 50)]) == 10
     box.resume({})
-    assert [one.start for one in box.take()] == [20, 30, 40]
+    assert ranges(box.take()) == [(20, 20), (20, 30), (30, 40), (40, 50)]
     assert box.nbytes <= box.limit
+
+
+def test_where_everything_had_to_go_its_end_is_told_until_it_is_sealed() -> None:
+    box = Outbox(100)
+    box.add([chunk(0, 10), chunk(10, 90)])
+    assert box.unsent
+    assert ranges(box.take()) == [(90, 90)]
+    assert not box.unsent
+    box.resume({SOURCE: 20})
+    assert ranges(box.take()) == [(90, 90)]
+    box.sealed(Header("", "", "", "", 1, [Span(SOURCE, "ray_event", 0, 90, 1)]))
+    box.resume({})
+    assert not box.unsent
+
+
+def test_what_is_read_again_takes_the_place_of_what_was_read_before() -> None:
+    box = Outbox(1 << 20)
+    box.add([chunk(0, 10), chunk(0, 5, "spool/2.jsonl"), chunk(10, 20), chunk(20, 30)])
+    box.add([chunk(10, 30), chunk(30, 40)])
+    assert [(one.source, one.start, one.end) for one in box.take()] == [
+        (SOURCE, 0, 10),
+        ("spool/2.jsonl", 0, 5),
+        (SOURCE, 10, 30),
+        (SOURCE, 30, 40),
+    ]
+
+
+def ranges(chunks: list[Chunk]) -> list[tuple[int, int]]:
+    return [(one.start, one.end) for one in chunks]
 
 
 def test_ranges_that_follow_on_one_another_are_one_and_others_are_not() -> None:

@@ -207,7 +207,7 @@ async def test_a_node_has_only_so_many_messages_under_way(server: Server, monkey
         for _ in range(push.UNDER_WAY):
             group.start_soon(server.say, message("alive"))
         with anyio.fail_after(5):
-            while server.sessions.live._held < push.UNDER_WAY:  # noqa: ASYNC110
+            while server.sessions.live._held[KEY, NODE] < push.UNDER_WAY:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
         assert (await server.say(message("alive"))).status_code == 429
         assert (await server.say(message("alive", node="b2" * 28))).status_code == 200
@@ -269,8 +269,8 @@ async def test_senders_that_nobody_waits_for_slow_down_as_they_become_many(
 
     monkeypatch.setattr(live.anyio, "move_on_after", note)
     async with anyio.create_task_group() as group:
-        for _ in range(1000):
-            group.start_soon(server.sessions.live.hold, KEY)
+        for number in range(1000):
+            group.start_soon(server.sessions.live.hold, KEY, f"{number:056x}")
         with anyio.fail_after(10):
             while len(waited) < 1000:  # noqa: ASYNC110
                 await anyio.sleep(0.001)
