@@ -19,13 +19,13 @@ _NO_MEMORY = {"rss": 0, "vms": 0, "pfaults": 0, "pageins": 0}
 
 
 def node_workers(index: SessionIndex, node: Node) -> list[dict[str, Any]]:
-    """The first thousand of one node."""
+    """The first thousand of one node; a process without its id is nothing that a page could show."""
     actors = {
         (actor.place.node_id, actor.place.pid): actor.actor_id.hex()
         for actor in index.actors.values()
         if actor.place is not None and actor.has_address and actor.state == "ALIVE"
     }
-    left = workers_left(index, node.node_id)[:MAX_WORKERS]
+    left = [row for row in workers_left(index, node.node_id) if row["pid"]][:MAX_WORKERS]
     return [_worker(index, row, actors.get((node.node_id, row["pid"]), NO_ACTOR)) for row in left]
 
 
