@@ -1,5 +1,7 @@
 """``python -m bench``: rates and memory of both programs on a generated session, as one plain table.
 
+``python -m bench live``: how long changes are on their way to those who follow a session (``live_stream.py``).
+
 Every figure is of this machine, the client's part of its processors included. The line ``json.loads`` is
 the same bytes through the standard library's decoder in the same run, so that ratios of processor time can
 be compared with another machine's.
@@ -18,19 +20,23 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from bench.collect import Collected, collect, decode_only  # noqa: E402
 from bench.generate import Generated, generate  # noqa: E402
+from bench.live_stream import main as live  # noqa: E402
 from bench.load import Loaded, load  # noqa: E402
 from bench.stores import place  # noqa: E402
 
 MB = 1_000_000
 
 
-@click.command()
+@click.group(invoke_without_command=True)
+@click.pass_context
 @click.option("--attempts", default=100_000, show_default=True, help="Task attempts; each is five records.")
 @click.option("--s3", is_flag=True, help="Keep the history in SeaweedFS (S3) instead of a folder.")
 @click.option("--connections", default="1,4", show_default=True, help="How many posts at once, one run for each.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the data goes. Default: a temporary folder.")
-def main(attempts: int, s3: bool, connections: str, folder: Path | None) -> None:
+def main(context: click.Context, attempts: int, s3: bool, connections: str, folder: Path | None) -> None:
     """Generate a session, collect it, answer from it; print what that took."""
+    if context.invoked_subcommand is not None:
+        return
     with tempfile.TemporaryDirectory(prefix="bench-", dir=folder) as name:
         work = Path(name)
         generated = generate(work / "posts.jsonl", attempts)
@@ -83,6 +89,9 @@ def loaded(done: Loaded, generated: Generated, base: float) -> str:
 
 def say(text: str) -> None:
     click.echo(text)
+
+
+main.add_command(live, "live")
 
 
 if __name__ == "__main__":
