@@ -11,7 +11,8 @@ answers, kills the head, and keeps
     posts-head.jsonl    (posted) each post's body as it was received, one a line
     logs/export_events  (export) Ray's files
     logs/events         Ray's log events
-    logs/               what tasks, actors and jobs printed; of other logs only the name
+    logs/               what tasks, actors and jobs printed
+    log-names           the names of all logs and folders of logs
     live/               the live dashboard's answers; index.tsv says which file answers what
     expected.json       counts taken from the live answers: what a demo or a test should find again
 
@@ -35,10 +36,10 @@ from pathlib import Path
 
 from support import asked, workload, workload_runs
 from support.captures import DATA, ROOT, event_files, live_rows, session_name
-from support.rayhead import Dialect, RayHead, ray_head
+from support.lived import QUIET
+from support.rayhead import Dialect, RayHead, ray_head, until
 from support.receiver import receiver
 
-DATASETS = "/api/data/datasets/02000000"
 TASKS = "/api/v0/tasks?detail=1&limit=10000&exclude_driver=false"
 PRINTED = re.compile(r"(job-driver-.*\.log|worker-.*\.(out|err))")
 """Logs that are kept whole: tasks know byte ranges of them."""
@@ -56,12 +57,12 @@ class Recipe:
     logs: bool = True
 
 
-def of(name: str, dialect: Dialect, *more: str) -> Recipe:
-    """A recipe of ``workload_runs``; ``more`` is asked of the dashboard at the end."""
+def of(name: str, dialect: Dialect) -> Recipe:
+    """A recipe of ``workload_runs``."""
     return Recipe(
         dialect,
         workload_runs.WORK[name],
-        lambda head, target: asked.save(head.dashboard_url, target, *more),
+        lambda head, target: asked.save(head.dashboard_url, target),
         workload_runs.LABELS,
         workload_runs.HEAD_ENVIRONMENT,
     )
@@ -73,18 +74,18 @@ RECIPES = {
     "tasks": of("tasks", "posted"),
     "actors": of("actors", "export"),
     "nodes": of("nodes", "posted"),
-    "data": of("data", "export", DATASETS),
+    "data": of("data", "export"),
 }
 OTHERS = {
     "tasks.export": of("tasks", "export"),
     "actors.posted": of("actors", "posted"),
     "nodes.export": of("nodes", "export"),
-    "data.posted": of("data", "posted", DATASETS),
+    "data.posted": of("data", "posted"),
 }
 
 
-def record(name: str, into: Path) -> None:
-    recipe, target = (RECIPES | OTHERS)[name], into / name
+def record(recipe: Recipe, target: Path) -> None:
+    """Live through one session and keep it in the folder ``target``."""
     shutil.rmtree(target, ignore_errors=True)
     with (
         receiver() as received,
@@ -94,9 +95,11 @@ def record(name: str, into: Path) -> None:
     ):
         recipe.work(head)
         workload.rest(head)
+        if recipe.dialect == "posted":
+            until(lambda: received.quiet(QUIET), "Ray to have posted everything", timeout=30)
         recipe.save(head, target)
         if recipe.logs:
-            keep_logs(head.session_dir / "logs", target / "logs")
+            keep_logs(head.session_dir / "logs", target)
         head.kill()
         if received.taken:
             (target / "posts-head.jsonl").write_bytes(b"".join(body + b"\n" for body in received.taken))
@@ -116,11 +119,13 @@ def keep_files(source: Path, target: Path) -> None:
 
 
 def keep_logs(source: Path, target: Path) -> None:
-    """What was printed."""
-    target.mkdir(parents=True, exist_ok=True)
-    for file in sorted(source.iterdir()):
+    """What was printed, and the names of all."""
+    (target / "logs").mkdir(parents=True, exist_ok=True)
+    found = sorted(source.iterdir())
+    (target / "log-names").write_text("".join(f"{each.name}{'/' if each.is_dir() else ''}\n" for each in found))
+    for file in found:
         if PRINTED.fullmatch(file.name):
-            shutil.copyfile(file, target / file.name)
+            shutil.copyfile(file, target / "logs" / file.name)
 
 
 def replacements(head: RayHead) -> dict[bytes, bytes]:
@@ -190,4 +195,4 @@ if __name__ == "__main__":
     parser.add_argument("name", nargs="*", default=list(RECIPES))
     given = parser.parse_args()
     for chosen in given.name:
-        record(chosen, given.into)
+        record((RECIPES | OTHERS)[chosen], given.into / chosen)

@@ -93,6 +93,8 @@ def _about_ids(base: str) -> Iterator[str]:
             yield f"/events?job_id={job['job_id']}"
     if len(jobs) > 1:
         yield f"{TASKS}/timeline?job_id={jobs[-1]['job_id']}"
+    if any(actor["name"] == "datasets_stats_actor" for actor in actors):
+        yield from (f"/api/data/datasets/{job['job_id']}" for job in jobs if job.get("job_id"))
     for task in _one_of_each(tasks, "state"):
         yield filtered(TASKS, {"detail": "1", "limit": "1"}, ("task_id", "=", str(task["task_id"])))
     for actor in _one_of_each(actors, "state"):
@@ -105,7 +107,8 @@ def _logs(base: str) -> Iterator[str]:
     nodes = [row["node_id"] for row in rows(base, "nodes") if row["state"] == "ALIVE"]
     log = "/api/v0/logs/file"
     for node in nodes:
-        yield f"/api/v0/logs?node_id={node}&glob={quote('worker*')}"
+        yield f"/api/v0/logs?node_id={node}"
+        yield f"/api/v0/logs?node_id={node}&glob={quote('*worker*')}"
     for job in _jobs(base):
         if job.get("submission_id"):
             yield f"/api/jobs/{job['submission_id']}/logs"
@@ -134,12 +137,12 @@ def _one_of_each(listed: Rows, column: str) -> Rows:
     return list(found.values())
 
 
-def save(base: str, folder: Path, *more: str) -> None:
-    """Write what the dashboard at ``base`` answers now as ``folder/live``; ``more`` is asked at the very end."""
+def save(base: str, folder: Path) -> None:
+    """Write what the dashboard at ``base`` answers now as ``folder/live``."""
     live = folder / "live"
     live.mkdir(parents=True, exist_ok=True)
     lines = []
-    for number, url in enumerate([*requests(base), *more], 1):
+    for number, url in enumerate(requests(base), 1):
         status, body = fetch(base + url)
         body = _pruned(body) if url.startswith("/nodes") else body
         name = f"{number:03d}.{'json' if _is_json(body) else 'txt'}"

@@ -112,7 +112,7 @@ def fails(*calls):
 
 def concurrent():
     several = Async.options(name="async").remote()
-    assert ray.get([several.double.remote(number) for number in range(2)]) == [0, 2]
+    assert ray.get(several.double.remote(2)) == 4
     assert [ray.get(each) for each in several.stream.options(num_returns="streaming").remote(2)] == [0, 1]
     hanging = several.hang.remote()
     ray.get(several.double.remote(3))
@@ -128,7 +128,6 @@ def concurrent():
 
 def ended():
     crashed = Restarts.options(name="restarts").remote()
-    ray.get(crashed.pid.remote())
     fails(crashed.crash.remote())
     wait_for(lambda: state(crashed) == ("DEAD", 1), "the end after the restart")
     revived = Restarts.options(name="revived").remote()
@@ -137,7 +136,6 @@ def ended():
     wait_for(lambda: state(revived) == ("ALIVE", 1), "the restart of the killed actor")
     ray.get(revived.pid.remote())
     killed = Plain.options(name="killed").remote()
-    ray.get(killed.secret.remote())
     ray.kill(killed)
     wait_for(lambda: state(killed)[0] == "DEAD", "the killed actor's end")
     fails(killed.secret.remote())

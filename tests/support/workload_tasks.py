@@ -76,7 +76,7 @@ def in_zone():
     return "east"
 
 
-@ray.remote(num_cpus=0.1, label_selector={"zone": "!east"})
+@ray.remote(num_cpus=0.1, label_selector={"zone": "north"})
 def nowhere():
     pass
 
