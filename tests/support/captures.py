@@ -78,6 +78,12 @@ def head_node(capture: Path) -> str:
     )
 
 
+def named_logs(capture: Path) -> list[str]:
+    """The names of all logs and folders there were; none where the capture has the logs themselves."""
+    names = capture / "log-names"
+    return names.read_text().splitlines() if names.is_file() else []
+
+
 def lay_out(capture: Path, ray_tmp: Path) -> Path:
     """Make ``ray_tmp`` look as it did on the captured head node (``session_latest`` and all); the session's folder."""
     session = ray_tmp / session_name(capture)
@@ -88,6 +94,9 @@ def lay_out(capture: Path, ray_tmp: Path) -> Path:
             target = session / "logs" / file.relative_to(capture / "logs")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
+    for name in named_logs(capture):
+        each = session / "logs" / name
+        each.mkdir(exist_ok=True) if name.endswith("/") else each.touch()
     (session / f"gcs_server_port_{head_node(capture)}").write_text("6379")
     (ray_tmp / "session_latest").symlink_to(session)
     return session

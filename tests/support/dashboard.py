@@ -1,7 +1,8 @@
 """A recorded session's dashboard, played by a server in this process: it gives the answers that were recorded.
 
 By default only to requests that no event can answer, as the collector makes them (the query doesn't matter), and
-404 to the rest: tasks, actors, nodes and workers are to be rebuilt from what Ray wrote.
+404 to the rest: tasks, actors and nodes are to be rebuilt from what Ray wrote. Workers and what nodes measured
+are asked for only where Ray wrote export API files.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ ASKED = (
     "/api/data/datasets/",
     "/api/train/",
 )
+WHERE_EXPORTED = ("/api/v0/workers", "/nodes?view=summary")
 Answer = tuple[int, bytes]
 
 
@@ -36,18 +38,23 @@ class Dashboard:
         self.url = ""
 
 
-def recorded(capture: Path, *, everything: bool = False) -> dict[str, Answer]:
+def recorded(capture: Path, known: tuple[str, ...] = ASKED + WHERE_EXPORTED) -> dict[str, Answer]:
     """A capture's answers by path and query; of lists that are asked for in several ways, by path alone."""
     answers: dict[str, Answer] = {}
     for line in (capture / "live" / "index.tsv").read_text().splitlines():
         name, status, url = line.split("\t")
         answer = int(status), (capture / "live" / name).read_bytes()
         path, _, query = url.partition("?")
-        if everything:
-            answers[url] = answer
-        elif path.startswith(ASKED) and not (path.startswith("/api/jobs/") and path != "/api/jobs/"):
-            answers.setdefault(url if "format=" in query or "job" in path else path, answer)
+        if url.startswith(known) and not (path.startswith("/api/jobs/") and path != "/api/jobs/"):
+            answers.setdefault(url if "format=" in query or path == "/nodes" else path, answer)
     return answers
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A collector that is told to stop hangs up on an answer: nothing to show."""
 
 
 @contextmanager
@@ -71,8 +78,7 @@ def dashboard(answers: dict[str, Answer]) -> Iterator[Dashboard]:
         def log_message(self, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     played.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

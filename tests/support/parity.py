@@ -30,13 +30,13 @@ _RAYLET = (
 _PROCESS = (
     "processStats|mem|gpus|tpus|numPendingTasks|usedResources|taskQueueLength|numExecutedTasks|numInFlight\\w*|num"
     "LocalObjects|numObjectRefsInScope|objectRefs|numRunningTasks|usedObjectStoreMemory|resourceIds|cmd|workerType|"
-    "language|numInPlasma|numOwned\\w*|objectsTotal|numOfFailed\\w*|ipAddress"
+    "language|numInPlasma|numOwned\\w*|objectsTotal|numOfFailed\\w*|ipAddress|port|workerId"
 )
 _ONE = r"data\.(?:summary\[[^]]*\]|detail)"
 LEFT_OUT: tuple[tuple[str, str], ...] = (
     (r"/nodes[?/].*", rf"{_ONE}\.(?:{_MACHINE})"),
     (r"/nodes[?/].*", rf"{_ONE}\.raylet\.(?:{_RAYLET})"),
-    (r"/nodes[?/].*", rf"{_ONE}\.actors\.\w+\.(?:{_PROCESS}|port)"),
+    (r"/nodes[?/].*", rf"{_ONE}\.actors\.\w+\.(?:{_PROCESS})"),
     (r"/nodes\?view=summary", r"data\.nodeLogicalResources"),
     (r"/logical/actors.*", rf"data\.(?:actors\.\w+|detail)\.(?:{_PROCESS})"),
     (r".*", r"(?:.*\.)?(?:partial_failure_warning|warnings|msg)"),
@@ -50,8 +50,8 @@ _KEYS: tuple[tuple[str, ...], ...] = (
     ("eventId",),
     ("ph", "name", "ts", "pid", "tid"),
     ("state", "created_ms"),
-    ("event_name", "start_time"),
     ("submission_id", "job_id"),
+    ("event_name", "start_time"),
     ("node_id",),
     ("key",),
     ("raylet.nodeId",),
@@ -90,6 +90,10 @@ class Compared:
             found.setdefault(_INDEX.sub("[]", path), []).append(path)
         return found
 
+    @property
+    def wrong_status(self) -> bool:
+        return self.status[0] != self.status[1]
+
     def lines(self) -> Iterator[str]:
         """What differs, in words."""
         for kind, paths in self.kinds().items():
@@ -99,19 +103,37 @@ class Compared:
             yield f"{self.url}: never live: {row}"
 
 
-def compare_all(capture: Path, base: str, only: Callable[[str], bool] = lambda url: True) -> list[Compared]:
-    """Send every recorded request to the history's session at ``base``."""
-    found = []
+def share(compared: Iterable[Compared]) -> float:
+    """Of all leaves, those that are equal."""
+    leaves, equal = map(sum, zip(*((len(each.leaves), each.equal) for each in compared), strict=True))
+    return equal / leaves
+
+
+def mean(compared: Iterable[Compared]) -> float:
+    """The mean of the requests' shares, of those that have leaves."""
+    shares = [each.share for each in compared if each.leaves]
+    return sum(shares) / len(shares)
+
+
+Answered = tuple[int, bytes]
+
+
+def ask(
+    capture: Path, base: str, only: Callable[[str], bool] = lambda url: True
+) -> list[tuple[str, Answered, Answered]]:
+    """Send every recorded request to the history's session at ``base``: what was live, and what is answered."""
+    asked = []
     for line in (capture / "live" / "index.tsv").read_text().splitlines():
         name, status, url = line.split("\t")
         if only(url):
-            ours = fetch(base + url, timeout=60)
-            found.append(compare(url, (int(status), (capture / "live" / name).read_bytes()), ours))
-    return found
+            live = int(status), (capture / "live" / name).read_bytes()
+            asked.append((url, live, fetch(base + url, timeout=60)))
+    return asked
 
 
-def compare(url: str, live: tuple[int, bytes], ours: tuple[int, bytes]) -> Compared:
-    """One request's two answers."""
+def compare(url: str, live: Answered, ours: Answered, same: Callable[[Any, Any], bool] | None = None) -> Compared:
+    """One request's two answers; ``same`` says of two leaves whether they are (``alike`` unless given)."""
+    same = same or alike
     compared = Compared(url, (live[0], ours[0]))
     expected, found = leaves_of(url, live[1]), leaves_of(url, ours[1])
     rules = [path for where, path in _RULES if where.match(url)]
@@ -122,7 +144,7 @@ def compare(url: str, live: tuple[int, bytes], ours: tuple[int, bytes]) -> Compa
         compared.leaves[path] = value
         if path not in found:
             compared.missing.append(path)
-        elif not _same(value, found[path]):
+        elif not same(value, found[path]):
             compared.other[path] = found[path]
     if not small and live[0] == ours[0]:
         told = [path for path in found if not any(rule.fullmatch(path) for rule in rules)]
@@ -174,11 +196,22 @@ def _at(item: Any, dotted: str) -> Any:
     return item
 
 
-def _same(one: Any, other: Any) -> bool:
-    numbers = (int, float)
-    if isinstance(one, numbers) and isinstance(other, numbers) and not isinstance(one, bool | str):
-        return not isinstance(other, bool) and abs(one - other) <= max(1e-9 * abs(one), 1e-6)
+def alike(one: Any, other: Any) -> bool:
+    """The same value, or a number so near that it makes no difference to who reads it: of a time in ms, two seconds."""
+    if _is_number(one) and _is_number(other):
+        return bool(abs(one - other) <= max(1e-9 * abs(one), 1e-6))
     return bool(one == other)
+
+
+def exactly(one: Any, other: Any) -> bool:
+    """The same value, whatever sum of doubles it came from."""
+    if isinstance(one, float) and _is_number(other):
+        return bool(abs(one - other) <= 1e-12 * abs(one))
+    return type(one) is type(other) and bool(one == other)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _rows(paths: Iterable[str]) -> set[str]:

@@ -4,40 +4,51 @@ from __future__ import annotations
 
 import http.client
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from support.captures import lay_out, posts
-from support.dashboard import Dashboard, dashboard, recorded
+from support.dashboard import Answer, dashboard, recorded
 from support.processes import Program, collector, on_disk
 from support.rayhead import until
 
 
-def play(capture: Path, folder: Path, *options: str, everything: bool = False) -> list[str]:
+def play(capture: Path, folder: Path, *options: str, answers: dict[str, Answer] | None = None) -> list[str]:
     """Play a whole recording through one collector's life; how to tell a command of the store it is in then.
 
-    ``options`` are the collector's; ``everything``: the dashboard answers all that was recorded.
+    ``answers`` are the dashboard's, what no event carries unless told otherwise; ``options`` the collector's.
     """
+    with dashboard(recorded(capture) if answers is None else answers) as answering:
+        return play_beside(answering.url, capture, folder, *options)
+
+
+def play_beside(address: str, capture: Path, folder: Path, *options: str) -> list[str]:
+    """The same beside a dashboard that answers at ``address``."""
+    # It asks a last time when it is told to stop, if it has begun to ask.
+    asked = "an answer of the dashboard", lambda: any((folder / "store").rglob("endpoints/*"))
+    return _play(capture, folder, f"--dashboard={address}", *options, until_then=asked)
+
+
+def play_alone(capture: Path, folder: Path) -> list[str]:
+    """The records alone: nobody is asked, no log is stored."""
+    return _play(capture, folder, "--no-poll", "--no-logs", until_then=("nothing", lambda: True))
+
+
+def _play(capture: Path, folder: Path, *options: str, until_then: tuple[str, Callable[[], bool]]) -> list[str]:
     store = on_disk(folder / "store")
     lay_out(capture, folder / "ray")
-    with (
-        dashboard(recorded(capture, everything=everything)) as answering,
-        collector(store, folder, folder / "ray", f"--dashboard={answering.url}", *options) as collecting,
-    ):
+    with collector(store, folder, folder / "ray", *options) as collecting:
         for body in posts(capture):
             status = post(collecting, body)
             if status != 200:
                 raise AssertionError(f"a post was answered {status}:\n{collecting.log()[-3000:]}")
-        until(lambda: _asked(answering), "the dashboard to be asked")
+        what, there = until_then
+        until(there, what)
         code = collecting.stop()
         if code != 0:
             raise AssertionError(f"the collector ended with {code}:\n{collecting.log()[-3000:]}")
     shutil.rmtree(folder / "ray")
     return store
-
-
-def _asked(answering: Dashboard) -> bool:
-    """Whether a round of questions was begun: the one at the end makes it whole."""
-    return bool(answering.asked)
 
 
 def post(program: Program, body: bytes) -> int:

@@ -6,6 +6,10 @@ one leaves a hole that no header declares, or where a header doesn't describe it
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import zstandard
+
 from pipeline.cursor import declared
 from pipeline.layout import SessionKey, segment_seq
 from pipeline.segment import Header, runs, unpack
@@ -57,6 +61,18 @@ async def stored_records(store: ObjectStore, key: SessionKey) -> list[Record]:
 async def stored_lines(store: ObjectStore, key: SessionKey) -> list[bytes]:
     """The lines alone."""
     return [line for _, _, _, line in await stored_records(store, key)]
+
+
+def objects_with(folder: Path, text: bytes) -> list[Path]:
+    """The objects of a store in a folder that hold ``text``, packed or not."""
+    objects = [file for file in folder.rglob("*") if file.is_file()]
+    assert objects, f"nothing is stored in {folder}"
+    return [file for file in objects if text in _unpacked(file)]
+
+
+def _unpacked(file: Path) -> bytes:
+    data = file.read_bytes()
+    return zstandard.ZstdDecompressor().stream_reader(data).readall() if file.suffix == ".zst" else data
 
 
 def _lines(data: bytes) -> list[bytes]:
