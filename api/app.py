@@ -29,6 +29,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 
 from api import health
 from api.answers import TextAnswer, refused
+from api.auth import Guard
 from api.dashboard import DashboardFiles, find_builds
 from api.groups import first_error
 from api.health import StoreWatch
@@ -39,7 +40,19 @@ from api.overviews import Overviews
 from api.push import push_route
 from api.query import BadQuery
 from api.reader import UnknownSession
-from api.routes import clusters, completeness, dashboard, live, logs, official, overviews, pages, recorded, state
+from api.routes import (
+    authenticate,
+    clusters,
+    completeness,
+    dashboard,
+    live,
+    logs,
+    official,
+    overviews,
+    pages,
+    recorded,
+    state,
+)
 from api.sessions import Sessions
 from pipeline.catalog import rebuild_catalog
 from pipeline.config import ServerConfig
@@ -59,7 +72,10 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
     sessions = Sessions(store, config)
     app = Starlette(
         routes=[push_route(sessions.live, config.push_token), *_routes()],
-        middleware=[Middleware(GZipMiddleware, minimum_size=GZIP_FROM, compresslevel=4)],
+        middleware=[
+            Middleware(Guard, config.tokens),
+            Middleware(GZipMiddleware, minimum_size=GZIP_FROM, compresslevel=4),
+        ],
         exception_handlers={
             HTTPException: _http_error,
             TextAnswer: _text,
@@ -73,6 +89,7 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
         max_body_size=MAX_BODY,
     )
     app.router.redirect_slashes = False
+    app.state.tokens = config.tokens
     app.state.sessions = sessions
     app.state.hubs = Hubs(sessions)
     app.state.dashboard = DashboardFiles(find_builds(config.dashboard_dir, config.dashboards))
@@ -85,6 +102,7 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
 
 def _routes() -> list[BaseRoute]:
     of_a_session: list[BaseRoute] = [
+        *authenticate.ROUTES,
         *state.ROUTES,
         *live.ROUTES,
         *logs.ROUTES,

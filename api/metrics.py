@@ -33,6 +33,9 @@ PUSHES_TAKEN = Counter("ray_history_pushes_taken_total", "pushed messages taken"
 # pushes refused, by status
 PUSHES_REFUSED = Counter("ray_history_pushes_refused_total", "pushes refused", ["status"])
 
+# requests to read that were refused, by status: 401 without a token, 403 with one that opens nothing
+READS_REFUSED = Counter("ray_history_reads_refused_total", "requests refused for want of a token", ["status"])
+
 # bytes of pushed records that are held until they are sealed, of all sessions
 LIVE_BYTES = Gauge("ray_history_live_bytes", "bytes of pushed records held")
 

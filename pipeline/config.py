@@ -107,6 +107,15 @@ class CollectorConfig(Struct, frozen=True, kw_only=True):
     """Seconds between scans of the folders when no change was reported: the watcher is only a hint."""
 
 
+class Token(Struct, frozen=True, kw_only=True):
+    """What one has to say to read."""
+
+    digest: bytes
+    """SHA-256 of it: the token itself is forgotten once it was read."""
+    namespaces: frozenset[str] | None = None
+    """The namespaces that it opens. None: all."""
+
+
 class ServerConfig(Struct, frozen=True, kw_only=True):
     """One server."""
 
@@ -129,3 +138,5 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     """``nats://…``: what is pushed comes from there, too."""
     push_token: str | None = None
     """What collectors must say to push. None: only those on this machine may."""
+    tokens: tuple[Token, ...] = ()
+    """What one has to say to read. None: whoever reaches the server may read everything."""

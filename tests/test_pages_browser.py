@@ -133,6 +133,7 @@ PAGES = {
     "sessions": (lambda site: "/", "#sessions tbody .tasks"),
     "session": (lambda site: at(site.recorded, "overview"), "#durations"),
     "tail": (lambda site: at(site.recorded, "tail"), "#link[data-state=open]"),
+    "token": (lambda site: "/token", "#token"),
     "compare": (lambda site: f"/compare?a={site.recorded}&b={site.exported}", "#compared tbody tr"),
 }
 

@@ -20,6 +20,7 @@ SCRIPTS = [file for file in FILES if file.suffix == ".js"]
 ADDRESSES = {
     "sessions.html": "/",
     "compare.html": "/compare",
+    "token.html": "/token",
     "session.html": f"/sessions/{KEY}/overview",
     "tail.html": f"/sessions/{KEY}/tail",
 }

@@ -36,7 +36,9 @@ from pipeline.collector import run_collector
 from pipeline.config import CollectorConfig, ServerConfig
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.open_store import open_store
+from pipeline.store import ObjectStore
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 UP_SEGMENT_AGE = 1.0
 """Many small objects are no matter on a local disk, and news are there at once."""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -141,7 +143,7 @@ async def _collect(config: CollectorConfig, stop: anyio.Event) -> None:
 async def _serve(config: ServerConfig, stop: anyio.Event) -> None:
     with listen(config.host, config.port) as listener:
         async with open_store(config.store) as store:
-            log.info("answering", address=address(listener), store=store.url)
+            _say_answering(address(listener), config, store)
             await serve_http(create_app(config, store), listener, stop)
 
 
@@ -162,13 +164,19 @@ async def _up(collector: CollectorConfig, server: ServerConfig, stop: anyio.Even
                 clean = await run_collector(collector, store, stop=stop)
                 collected.set()
 
-            log.info("answering", address=address(listener), store=store.url)
+            _say_answering(address(listener), server, store)
             with first_error():
                 async with anyio.create_task_group() as group:
                     group.start_soon(collect_all)
                     group.start_soon(serve_http, create_app(server, store), listener, collected)
             if not clean:
                 raise _left(collector)
+
+
+def _say_answering(where: str, config: ServerConfig, store: ObjectStore) -> None:
+    log.info("answering", address=where, store=store.url, tokens=len(config.tokens))
+    if not config.tokens and config.host not in LOOPBACK:
+        log.warning("whoever reaches this server may read everything: set RAY_HISTORY_TOKEN", host=config.host)
 
 
 def _left(config: CollectorConfig) -> Unavailable:

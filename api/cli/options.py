@@ -247,6 +247,23 @@ push_token_option = option(
 )
 
 
+token_options = stacked(
+    option(
+        "--token",
+        "What one has to say to read, of every namespace: set it wherever others can reach the server. Browsers are asked "
+        "for it; Ray's own clients say RAY_AUTH_TOKEN with RAY_AUTH_MODE=token. Give it by its variable: an argument "
+        "can be read by others.",
+        metavar="SECRET",
+    ),
+    option(
+        "--tokens-file",
+        "More of them, a line each: TOKEN, or TOKEN NAMESPACE,NAMESPACE for one that opens only those. Lines with # in "
+        "front are left out. Read at the start.",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    ),
+)
+
+
 dashboard_dir_option = option(
     "--dashboard-dir",
     "The Ray dashboard's own pages to show sessions with: one build (Ray's dashboard/client/build), or a folder of them "
@@ -285,6 +302,7 @@ server_options = stacked(
         type=click.IntRange(1, 64),
         default=default_of(ServerConfig, "load_concurrency"),
     ),
+    token_options,
     dashboard_dir_option,
     dashboards_option,
     size_option(

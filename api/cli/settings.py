@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from api.auth import digest
 from api.cli.logs_and_polls import log_config, poll_config
-from pipeline.config import CollectorConfig, ServerConfig, StoreConfig
+from pipeline.config import CollectorConfig, ServerConfig, StoreConfig, Token
 from pipeline.errors import BadKey, ConfigError
 from pipeline.layout import part
 
 Options = dict[str, Any]
+LEAST_TOKEN = 8
 
 
 def store_config(options: Options, default: str | None = None) -> StoreConfig:
@@ -73,6 +75,7 @@ def server_config(options: Options, store: StoreConfig) -> ServerConfig:
         store=store,
         live=live,
         push_token=push_token(options),
+        tokens=tokens(options),
         dashboards=options["dashboards"].expanduser(),
         **{name: options[name] for name in names},
     )
@@ -84,6 +87,38 @@ def push_token(options: Options) -> str | None:
     if not token.isascii() or not token.isprintable() or " " in token or len(token) > 4096:
         raise ConfigError("--push-token must be printable ASCII without spaces")
     return token or None
+
+
+def tokens(options: Options) -> tuple[Token, ...]:
+    """What one has to say to read. Raises ``ConfigError`` without saying what is wrong with which token."""
+    found: list[Token] = []
+    if options["token"]:
+        found.append(_token("--token", options["token"]))
+    file: Path | None = options["tokens_file"]
+    if file is not None:
+        try:
+            text = file.read_text()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError(f"--tokens-file {file} can't be read") from exc
+        for number, line in enumerate(text.split("\n"), 1):
+            words = line.split()
+            if words and not words[0].startswith("#"):
+                found.append(_token(f"--tokens-file, line {number}", *words))
+        if not found:
+            raise ConfigError(f"--tokens-file {file} holds no token")
+    return tuple(found)
+
+
+def _token(where: str, text: str, namespaces: str | None = None, *more: str) -> Token:
+    wrong = more or not text.isascii() or not text.isprintable() or " " in text
+    if wrong or not LEAST_TOKEN <= len(text) <= 4096:
+        raise ConfigError(f"{where}: a token is {LEAST_TOKEN} or more printable ASCII characters without spaces")
+    if namespaces is None:
+        return Token(digest=digest(text))
+    names = [name for name in namespaces.split(",") if name]
+    for name in names:
+        _check_name(where, name)
+    return Token(digest=digest(text), namespaces=frozenset(names))
 
 
 def nats_url(name: str, url: str | None) -> str | None:

@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from api.answers import plain
+from api.auth import check_namespace, may_see
 from api.reader import UnknownSession
 from api.routes.session import CLUSTER_COOKIE, NAMESPACE_COOKIE, SESSION_COOKIE, named, while_connected
 from api.sessions import Sessions
@@ -87,6 +88,7 @@ async def _enter_owned(request: Request, namespace: str, kind: str, name: str, s
 
 
 async def _enter(request: Request, namespace: str, cluster: str, session: str) -> Response:
+    check_namespace(request, namespace)
     sessions: Sessions = request.app.state.sessions
 
     async def find() -> SessionKey:
@@ -120,8 +122,10 @@ async def add_slash(request: Request) -> Response:
 
 
 async def _listed(request: Request) -> list[SessionMetadata]:
+    """Those that the request's token opens."""
     sessions: Sessions = request.app.state.sessions
-    return await while_connected(request, sessions.catalog)
+    listed = await while_connected(request, sessions.catalog)
+    return [known for known in listed if may_see(request, known.namespace)]
 
 
 ROUTES = [

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -85,6 +86,8 @@ async def _follow_job_log(socket: WebSocket) -> None:
                 await socket.send_text(text[at : at + MESSAGE_CHARS])
     except WebSocketDisconnect:
         return
+    except HTTPException as exc:
+        await socket.close(1008, exc.detail[:100])
     except (TextAnswer, RayHistoryError, UnknownSession) as exc:
         await socket.close(1011, str(exc)[:100])
     else:

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.answers import encode, json_bytes
+from api.auth import check_namespace, may_see
 from api.overviews import Overviews
 from api.query import BadQuery
 from api.reader import SessionReader
@@ -44,6 +45,7 @@ async def _sessions(request: Request) -> Response:
     sessions: Sessions = request.app.state.sessions
     overviews: Overviews = request.app.state.overviews
     listed = await while_connected(request, sessions.catalog)
+    listed = [known for known in listed if may_see(request, known.namespace)]
     work = partial(page, listed, overviews.known, query, overviews.now_ms())
     return _answer(await to_thread.run_sync(lambda: encode(work())))
 
@@ -83,6 +85,8 @@ async def _compare(request: Request) -> Response:
     """``a`` before and ``b`` after, each ``namespace/name/session``; ``live`` and ``latest`` are sessions too."""
     asked = dict(query_of(request))
     sides = [_side(asked, name) for name in ("a", "b")]
+    for namespace, _, _ in sides:
+        check_namespace(request, namespace)
     overviews: Overviews = request.app.state.overviews
 
     async def work() -> list[SessionReader]:

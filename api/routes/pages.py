@@ -1,7 +1,8 @@
-"""Our own pages: four HTML files and what they load, all from ``api/static``. No build step, no template.
+"""Our own pages: five HTML files and what they load, all from ``api/static``. No build step, no template.
 
     /                                   all sessions
     /compare?a=…&b=…                    two of them side by side
+    /token                              where a browser says its token (``auth.py``)
     /sessions/…/overview, …/tail        one session, and its events as they happen
     /ui/{file}                          scripts, styles, the icon
 
@@ -73,6 +74,7 @@ ROUTES = [
     Route("/", _page("sessions.html")),
     Route("/select_cluster", _page("sessions.html")),
     Route("/compare", _page("compare.html")),
+    Route("/token", _page("token.html")),
     Route("/ui/{name}", _asset),
 ]
 SESSION_ROUTES = [Route("/overview", _page("session.html")), Route("/tail", _page("tail.html"))]

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from api.answers import TextAnswer, enveloped, plain, refused
+from api.answers import TextAnswer, enveloped, refused
 from api.index.session_index import SessionIndex
 from api.routes.freshness import over_ms
 from api.routes.session import Asked, answering, opened, put_question
@@ -121,11 +121,6 @@ def _always(value: Any) -> Callable[[Request], Awaitable[Response]]:
     return answering(lambda index, asked: value)
 
 
-async def _authentication_mode(request: Request) -> Response:
-    """Asked before anything else, so it needs no session."""
-    return plain({"authentication_mode": "disabled"}, headers={"Cache-Control": "no-store"})
-
-
 async def _not_living(request: Request) -> Response:
     await opened(request)
     return refused(501, NOT_LIVING)
@@ -194,7 +189,6 @@ ROUTES = [
     Route("/api/prometheus_health", _always(PROMETHEUS)),
     Route("/api/prometheus/sd", _always([])),
     Route("/usage_stats_enabled", _always(USAGE)),
-    Route("/api/authentication_mode", _authentication_mode),
     Route("/api/gcs_healthz", _gcs_healthz),
     Route("/cluster_id", _not_recorded),
     *(Route(path, _not_living) for path in NEED_THE_CLUSTER),

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import encode, json_bytes
+from api.auth import check_namespace
 from api.groups import first_error
 from api.index.session_index import SessionIndex
 from api.query import BadQuery
@@ -85,7 +86,13 @@ def query_of(request: Request) -> list[tuple[str, str]]:
 
 
 def named(request: Request) -> tuple[str, str, str]:
-    """Namespace, cluster and session that the request names, by path or by cookie."""
+    """Namespace, cluster and session that the request names, by path or by cookie, if its token opens them."""
+    names = _named(request)
+    check_namespace(request, names[0])
+    return names
+
+
+def _named(request: Request) -> tuple[str, str, str]:
     path = request.path_params
     if "session" in path:
         return path["namespace"], path["cluster"], path["session"]
