@@ -29,7 +29,7 @@ class Refused(RayHistoryError):
 class Session:
     """One session at a server. Raises ``ConfigError`` where ``address`` can't be one's, ``Refused`` where an answer fails."""
 
-    def __init__(self, address: str | None, timeout: float) -> None:
+    def __init__(self, address: str | None, timeout: float, token: str | None = None) -> None:
         if not address:
             raise ConfigError(f"no session to ask about: say which with --address {EXAMPLE}")
         address = address.split("#")[0].rstrip("/")
@@ -38,16 +38,22 @@ class Session:
             wrong = parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.port == 0
         except ValueError:
             wrong = True
+        if token and not (token.isascii() and token.isprintable()):
+            raise ConfigError("--token must be printable ASCII")
         if wrong or not address.isascii() or not address.isprintable() or " " in address:
             raise ConfigError(f"--address must be {EXAMPLE}")
         self._base = address
         self._timeout = timeout
+        self._token = token
 
     def pieces(self, path: str, query: Mapping[str, object], timeout: float | None) -> Iterator[bytes]:
         """The body of an answer as it arrives."""
         said = urlencode({name: value for name, value in query.items() if value is not None})
+        request = urllib.request.Request(f"{self._base}{path}?{said}")
+        if self._token:
+            request.add_unredirected_header("Authorization", f"Bearer {self._token}")  # for this server alone
         try:
-            with urllib.request.urlopen(f"{self._base}{path}?{said}", timeout=timeout) as answer:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
                 while piece := answer.read1(PIECE):
                     yield piece
                 if answer.length:

@@ -34,6 +34,12 @@ session_options = stacked(
         metavar="URL",
     ),
     option(
+        "--token",
+        "What the server wants to hear, where it asks for a token. Give it by its variable: an argument can be read by others.",
+        envvar=["RAY_AUTH_TOKEN"],
+        metavar="SECRET",
+    ),
+    option(
         "--timeout",
         "Seconds to wait for the server; raise it for a large session's first answer. --follow waits for ever.",
         own="ASK_TIMEOUT",
@@ -216,7 +222,7 @@ def timeline(job_id: str | None, output: str | None, **options: Any) -> None:
 
 
 def _session(options: dict[str, Any]) -> Session:
-    return Session(options["address"], options["timeout"])
+    return Session(options["address"], options["timeout"], options["token"])
 
 
 def _node(session: Session, options: dict[str, Any], *, needed: bool = True) -> dict[str, str]:
