@@ -23,6 +23,9 @@ GRACE = 5
 KEEP_ALIVE = 15
 """Seconds for which a connection is kept that says nothing: several of a collector's heartbeats."""
 
+MAX_MESSAGE = 4096
+"""Bytes of a WebSocket message that comes in: who follows a job's log only listens."""
+
 log = structlog.get_logger()
 
 
@@ -92,7 +95,8 @@ async def serve_http(app: Starlette, listener: socket.socket, stop: anyio.Event)
     config = uvicorn.Config(
         app,
         http=StreamingProtocol,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE,
         lifespan="on",
         log_config=None,
         access_log=False,
