@@ -1,13 +1,14 @@
 """Reads which log files the nodes of a session have, for what their names tell of its worker processes.
 
 Only where it is needed: the posted dialect has records of workers, so only a session of export API files is looked
-at this way. A node costs one get, and a session that is over is looked at once; every failure but the store's own
+at this way, and of another's heads the drivers that no record gives a process id. A node costs one get, and a session that is over is looked at once; every failure but the store's own
 means that nothing is known.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 
 import anyio
 import structlog
@@ -25,10 +26,10 @@ AT_ONCE = 8
 log = structlog.get_logger()
 
 
-async def log_names(store: ObjectStore, key: SessionKey) -> dict[str, list[str]]:
-    """The names of the log files of every node that has a list of them. Raises ``StoreError``."""
+async def log_names(store: ObjectStore, key: SessionKey, only: Iterable[str] | None = None) -> dict[str, list[str]]:
+    """The names of the log files of every node that has a list of them, or of these ``only``. Raises ``StoreError``."""
     found: dict[str, list[str]] = {}
-    nodes = iter(await _nodes(store, key))
+    nodes = iter(await _nodes(store, key) if only is None else list(only)[:MAX_NODES])
 
     async def work() -> None:
         for node in nodes:

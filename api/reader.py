@@ -52,6 +52,7 @@ MAX_STRAYS = 1000
 MAX_NAMED_OFTEN = 50
 """Of a session that lives with more nodes, the names of log files are read once, and again at its end."""
 VERSION = "/api/version"
+DRIVER_LOG = "python-core-driver-"
 MAX_OBJECT = 256 << 20  # compressed; ours have a hundredth of it
 
 T = TypeVar("T")
@@ -177,13 +178,22 @@ class SessionReader:
                 self.index.tell_workers(*workers)
 
     async def _name_processes(self) -> None:
-        """Learn of the workers that export API files don't tell of from the names of their logs."""
+        """Learn of the workers that export API files don't tell of from the names of their logs; of posted events, of drivers."""
         sources = self.completeness.sources.values()
         ended = self.metadata is not None and self.metadata.ended_ms is not None
         many = len(self.completeness.nodes) > MAX_NAMED_OFTEN
-        if not any(seen.dialect == "export_api" for seen in sources) or (self._named and many and not ended):
+        if self._named and many and not ended:
             return
-        names = await log_names(self._store, self.key)
+        if any(seen.dialect == "export_api" for seen in sources):
+            names = await log_names(self._store, self.key)
+        elif await self.query(SessionIndex.nameless_drivers):
+            heads = await self.query(
+                lambda index: [node.node_id.hex() for node in index.nodes.values() if node.is_head]
+            )
+            listed = await log_names(self._store, self.key, heads)
+            names = {node: [name for name in files if name.startswith(DRIVER_LOG)] for node, files in listed.items()}
+        else:
+            return
         async with self._lock:
             for node, files in sorted(names.items()):
                 await self._in_thread(self.index.learn_processes, node, files)

@@ -8,9 +8,9 @@ JSON that isn't, values of another kind, more rows than there can be.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -22,6 +22,8 @@ MAX_ROWS = 100_000
 OK = 200
 _ANSWER_BYTES = 1000
 
+T = TypeVar("T")
+
 _decode = msgspec.json.Decoder().decode
 
 
@@ -32,10 +34,18 @@ class Snapshots:
         self._answers = {_request(answer.url): answer for answer in answers}
         self.etag = blake2b("\n".join(sorted(etags)).encode(), digest_size=8).hexdigest()
         self.time_ms = max((answer.time_ms for answer in self._answers.values()), default=0)
+        self._made: dict[Any, Any] = {}
         self.nbytes = sum(_ANSWER_BYTES + len(answer.body) for answer in self._answers.values())
 
     def __len__(self) -> int:
         return len(self._answers)
+
+    def once(self, make: Callable[[Snapshots], T]) -> T:
+        """What ``make`` makes of these answers, which don't change: made once. It should be small beside them."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: T = self._made[make]
+        return made
 
     def answer(self, url: str) -> Answer | None:
         """The answer to ``url`` (path and query, in any order), whatever its status."""

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from support.captures import DATA, captures, parity_tool, session_name  # noqa: E402
-from support.parity import Compared, alike, ask, compare, exactly, mean, share  # noqa: E402
+from support.parity import Compared, alike, ask, compare, exactly, mean, polled_of, share  # noqa: E402
 from support.play import play, play_beside  # noqa: E402
 from support.processes import server, session_url, wait_for_session  # noqa: E402
 from support.rayhead import fetch, free_ports, until  # noqa: E402
@@ -52,7 +52,7 @@ def main(recordings: tuple[Path, ...], verbose: bool, only: str, exact: bool, re
             else:
                 show(
                     [
-                        compare(*each, exactly if exact else alike)
+                        compare(*each, exactly if exact else alike, polled_of(recording))
                         for each in ask(recording, base, lambda url: only in url)
                     ],
                     verbose,

@@ -98,7 +98,16 @@ def worth(answer: Answer) -> int:
     steps = next((steps for start, steps in _PAYLOADS.items() if path.startswith(start)), ())
     if not _at(value, steps):
         return EMPTY
-    return PARTIAL if _at(value, ("data", "result", "partial_failure_warning")) else FULL
+    return PARTIAL if _is_partial(path, value) else FULL
+
+
+def _is_partial(path: str, value: Any) -> bool:
+    """A dashboard that has just started knows the nodes, but not yet what any of them measures."""
+    if path == "/nodes":
+        nodes = _at(value, ("data", "summary"))
+        rows = nodes if isinstance(nodes, list) else []
+        return not any(isinstance(row, dict) and row.get("mem") for row in rows)
+    return bool(_at(value, ("data", "result", "partial_failure_warning")))
 
 
 def _at(value: Any, steps: tuple[str, ...]) -> Any:

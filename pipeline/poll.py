@@ -38,6 +38,8 @@ from pipeline.watch import Wake
 
 VERSION = "/api/version"
 JOBS = "/api/jobs/"
+NODES = "/nodes?view=summary"
+"""The load, memory and disks of every machine: large, other at every round, and in no record."""
 ALWAYS = (
     "/timezone",
     "/api/v0/cluster_metadata",
@@ -46,14 +48,14 @@ ALWAYS = (
     "/api/v0/runtime_envs?detail=1&limit=10000",
     "/api/cluster_status",
     "/api/cluster_status?format=1",
+    NODES,
 )
 WORKERS = "/api/v0/workers?detail=1&limit=10000"
-NODES = "/nodes?view=summary"
 SERVE = "/api/serve/applications/"
 TRAIN = "/api/train/v2/runs/v1"
 DATASETS = "/api/data/datasets/"
 WHERE_USED = {
-    "export": (WORKERS, NODES),  # export API files tell of no workers, host names and loads
+    "export": (WORKERS,),  # export API files tell of none
     "serve": (SERVE,),
     "train": (TRAIN,),
 }

@@ -19,7 +19,7 @@ from pipeline.config import PollConfig
 from pipeline.endpoints import Answer, BadAnswer, folder, pack, place, same_request, unpack
 from pipeline.errors import ConfigError
 from pipeline.patience import Patience
-from pipeline.poll import ALWAYS, DATASETS, SERVE, TRAIN, Poller, Uses, check_extra
+from pipeline.poll import ALWAYS, DATASETS, NODES, SERVE, TRAIN, Poller, Uses, check_extra
 from pipeline.store import MemoryStore, check_key
 
 pytestmark = pytest.mark.anyio
@@ -254,6 +254,34 @@ async def test_an_answer_with_parts_missing_does_not_replace_a_whole_one(
     await poller.round(last=True)
 
     assert await body(store, url) == whole
+
+
+async def test_a_dashboard_that_has_just_started_does_not_replace_what_the_one_before_had_measured(
+    make: Make, store: PutsStore, dashboard: Dashboard
+) -> None:
+    full = {"data": {"summary": [{"raylet": {"nodeId": "ab"}, "mem": [4, 3, 25.0, 1]}, {"raylet": {"nodeId": "cd"}}]}}
+    poller = make()
+    dashboard.replies[NODES] = (200, full)
+    await poller.round()
+    dashboard.replies[NODES] = (
+        200,
+        {"data": {"summary": [{"raylet": {"nodeId": "ab"}}, {"raylet": {"nodeId": "cd"}}]}},
+    )
+    await poller.round()
+
+    assert await body(store, NODES) == full
+
+
+async def test_what_the_machines_measure_is_asked_for_whatever_the_session_uses(
+    make: Make, store: PutsStore, dashboard: Dashboard
+) -> None:
+    poller = make()
+    for share in (25.0, 50.0):
+        dashboard.replies[NODES] = (200, {"data": {"summary": 1}})
+        await poller.round()
+        dashboard.replies[NODES] = (200, {"data": {"summary": [{"raylet": {"nodeId": "ab"}, "mem": [4, 3, share, 1]}]}})
+        await poller.round()
+        assert (await body(store, NODES))["data"]["summary"][0]["mem"][2] == share
 
 
 async def test_the_dashboard_of_another_session_is_not_asked(

@@ -14,7 +14,7 @@ import pytest
 from record import Recipe, of, record
 from support.captures import live_rows, session_name
 from support.dialects import DIALECTS, Untold, found_untold, is_a_list, near, untold_by
-from support.parity import Compared, alike, ask, compare, mean, share
+from support.parity import Compared, alike, ask, compare, mean, polled_of, share
 from support.play import play, play_alone
 from support.processes import server, session_url, wait_for_session
 from support.rayhead import Dialect
@@ -59,7 +59,7 @@ def answered(capture: Path, store: list[str], folder: Path, *, lists: bool = Fal
         wait_for_session(program, session_name(capture))
         base = session_url(program, session_name(capture))
         asked = ask(capture, base, is_a_list if lists else lambda url: True)
-    return [compare(*each, near if lists else alike) for each in asked]
+    return [compare(*each, near) if lists else compare(*each, alike, polled_of(capture)) for each in asked]
 
 
 def told(compared: list[Compared]) -> str:

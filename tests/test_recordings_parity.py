@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.captures import DATA, captures, posts, session_name
 from support.dialects import DIALECTS, found_untold, is_a_list, near, quoted, table, untold_by
-from support.parity import Compared, ask, compare, exactly, mean, share
+from support.parity import Compared, ask, compare, exactly, mean, polled_of, share
 from support.play import play, play_alone
 from support.processes import server, session_url, wait_for_session
 from support.skips import need
@@ -53,8 +53,9 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     with server(store, folder) as program:
         wait_for_session(program, session_name(capture))
         asked = ask(capture, session_url(program, session_name(capture)))
-    exact = [compare(*each, exactly) for each in asked]
-    return Played(capture, folder, [compare(*each) for each in asked], exact)
+    machines = polled_of(capture)
+    exact = [compare(*each, exactly, machines) for each in asked]
+    return Played(capture, folder, [compare(*each, None, machines) for each in asked], exact)
 
 
 def told(compared: list[Compared]) -> str:

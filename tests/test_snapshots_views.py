@@ -12,12 +12,18 @@ from support.indexes import DETAIL, index_of, sent
 
 from api.query import Filter, ListOptions
 from api.snapshots import Snapshots, rows
-from api.views import cluster, datasets, jobs, measured, placement_groups, runtime_envs, train
+from api.views import actors, cluster, datasets, jobs, measured, nodes, placement_groups, runtime_envs, train
 from api.views.told_groups import told_groups
 from api.views.told_jobs import told_jobs
 from pipeline.events import (
+    ActorDefinition,
+    ActorTransition,
+    ActorUpdate,
     DriverJobDefinition,
     DriverJobUpdate,
+    NodeDefinition,
+    NodeTransition,
+    NodeUpdate,
     Opaque,
     PlacementGroupDefinition,
     PlacementGroupTransition,
@@ -233,6 +239,39 @@ def test_no_answer_about_the_cluster_can_break_what_needs_a_certain_shape(value:
         assert isinstance(cluster.formatted_cluster_status(told)["clusterStatus"], str)
         sent(cluster.cluster_metadata("s", None, told))
         sent(measured.measured(told))
+
+
+def test_nodes_and_actors_show_what_their_machine_measured_last_dead_or_alive() -> None:
+    node, gone = b"\xab" * 28, b"\xcd" * 28
+    figures = {"cpu": 12.5, "mem": [4, 3, 25.0, 1], "loadAvg": [[1, 2, 3], [1, 2, 3]], "gcs": {"pid": 7}}
+    gpu = {"index": 0, "name": "H100", "utilizationGpu": 5, "processesPids": [{"pid": 7, "gpuMemoryUsage": 1}]}
+    summary = [
+        figures | {"gpus": [gpu], "raylet": {"nodeId": node.hex(), "numWorkers": 2}},
+        figures | {"mem": [8, 1, 90.0, 7], "gcs": None, "raylet": {"nodeId": gone.hex()}},
+        {"cpu": "hot", "mem": [None], "loadAvg": None, "gpus": [{"name": {}}], "raylet": {"nodeId": "ef" * 28}},
+    ]
+    told = Snapshots(
+        [answer(measured.URL, enveloped(summary=summary, nodeLogicalResources={node.hex(): "0.0/3.0 CPU"}))]
+    )
+    found, in_use = measured.measured(told), measured.logical_resources(told)
+    index = index_of(
+        [
+            NodeDefinition(node, "192.0.2.2", is_head_node=True),
+            NodeDefinition(gone, "192.0.2.3"),
+            NodeUpdate(gone, [NodeTransition("DEAD", 5)]),
+            ActorDefinition(b"\1" * 12 + JOB, JOB, "C"),
+            ActorUpdate(b"\1" * 12 + JOB, [ActorTransition("ALIVE", MS, node_id=gone, worker_id=b"\5" * 28, pid=9)]),
+        ]
+    )
+
+    shown = {each["raylet"]["nodeId"]: each for each in sent(nodes.nodes_summary(index, found, in_use))["summary"]}
+    assert {name: shown[node.hex()][name] for name in figures} == figures
+    assert (shown[node.hex()]["gpus"], shown[node.hex()]["raylet"]["numWorkers"]) == ([gpu], 2)
+    assert shown[gone.hex()]["mem"] == [8, 1, 90.0, 7]
+    assert nodes.nodes_summary(index, found, in_use)["nodeLogicalResources"] == {node.hex(): "0.0/3.0 CPU"}
+    (actor,) = actors.logical_actors(index, None, found)["actors"].values()
+    assert actor["mem"] == [8, 1, 90.0, 7]
+    assert found["ef" * 28] == {"raylet": {}}
 
 
 def run(**changed: Any) -> dict[str, Any]:

@@ -107,6 +107,14 @@ def test_without_an_end_or_a_worker_nothing_is_made_up() -> None:
     assert set(infos([what, homeless], log_names(0))[ident.hex()]) == {"stdout_end", "stderr_end"}
 
 
+def test_where_nobody_told_the_folder_of_logs_it_is_that_of_a_task_whose_file_is_known() -> None:
+    known = f"{FOLDER}/{log_names(1)[0]}"
+    index = index_of([*ended(1, "f", 0, 100, 100), *ended(2, "g", 1, 100, 100, stdout_start=36, stdout_file=known)])
+    index.learn_processes("ab" * 28, log_names(0))
+    found = {row["task_id"]: row["task_log_info"] for row in sent(list_tasks(index, DETAIL))["result"]}
+    assert found[task_id(1).hex()]["stdout_file"] == f"{FOLDER}/{log_names(0)[0]}"
+
+
 @pytest.mark.skipif(captures() is None, reason="the larger captures are elsewhere")
 def test_a_recorded_sessions_parts_are_where_the_live_dashboard_said() -> None:
     folder = captures()

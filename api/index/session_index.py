@@ -13,6 +13,7 @@ changes an index bumps ``version``. What it leaves to others: locking
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,11 +25,14 @@ from api.index.opaque import OpaqueTable
 from api.index.outcome import WorkerDeath
 from api.index.placement_groups import PlacementGroupTable
 from api.index.processes import Processes
-from api.index.seen_workers import SeenWorker, seen_workers, with_processes
+from api.index.seen_workers import DRIVER_SUFFIX, SeenWorker, seen_workers, with_processes
 from api.index.tasks import TaskTable
 from api.index.workers import WORKER_BYTES, Worker, WorkerTable, death
 from pipeline import events
 from pipeline.decode import Decoded
+
+_SESSION_LOG = re.compile(r"(/.+/session_[^/]+)/logs/")
+_LOOKED_AT = 10
 
 
 class SessionIndex:
@@ -120,7 +124,18 @@ class SessionIndex:
     def log_stem(self, worker_id: bytes) -> str:
         """The path of a worker's stdout and stderr on its node, without the suffix; empty where it isn't known."""
         name = self.processes.stream(worker_id)
-        return f"{self.logs_folder}/{name}" if name and self.logs_folder else ""
+        if not name:
+            return ""
+        kept = self.session_folder()
+        folder = self.logs_folder or (f"{kept}/logs" if kept else "")
+        return f"{folder}/{name}" if folder else ""
+
+    def session_folder(self) -> str:
+        """Where Ray kept the session on its nodes, as far as a task's log tells; empty where none does."""
+        for text in self.tasks.log_files.values[:_LOOKED_AT]:
+            if found := _SESSION_LOG.match(text):
+                return found[1]
+        return ""
 
     def tell_jobs(self, rows: Sequence[dict[str, Any]]) -> None:
         """Take in what the dashboard said of jobs: rows as ``views/told_jobs.py`` reads them, instead of the last."""
@@ -133,6 +148,11 @@ class SessionIndex:
         if (self.told_workers, self.told_workers_ms) != (workers, at_ms):
             self.told_workers, self.told_workers_ms = workers, at_ms
             self.version += 1
+
+    def nameless_drivers(self) -> bool:
+        """Whether there are drivers to which nothing has given a process id: profiled, without a job's record."""
+        profiled = {worker_id for _, worker_id, _ in self.tasks.components if worker_id.endswith(DRIVER_SUFFIX)}
+        return any(self.jobs.driver(each[:4]) is None and self.processes.get(each) is None for each in profiled)
 
     def learn_processes(self, node_id: str, log_names: Iterable[str]) -> None:
         """Take in what the names of a node's log files tell."""

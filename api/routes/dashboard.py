@@ -12,14 +12,15 @@ from api.index.session_index import SessionIndex
 from api.routes.session import Asked, answering
 from api.views import actors, events, jobs, nodes
 from api.views.closing import close_actors, close_jobs
-from api.views.measured import measured
+from api.views.measured import logical_resources, measured
 from api.views.redaction import redacted_rows
 
 
 def _nodes(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     view = asked.first("view")
     if view == "summary":
-        return enveloped(nodes.nodes_summary(index, measured(asked.snapshots)), nodes.SUMMARY_FETCHED)
+        told = measured(asked.snapshots), logical_resources(asked.snapshots)
+        return enveloped(nodes.nodes_summary(index, *told), nodes.SUMMARY_FETCHED)
     if view is not None and view.lower() == "hostnamelist":
         return enveloped(nodes.nodes_host_names(index, measured(asked.snapshots)), nodes.HOST_NAMES_FETCHED)
     raise HTTPException(500, nodes.UNKNOWN_VIEW.format(view=view))  # Ray's own status
@@ -37,14 +38,14 @@ def _node(index: SessionIndex, asked: Asked) -> dict[str, Any]:
 
 def _actors(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     ids = asked.first("ids")
-    found = actors.logical_actors(index, None if ids is None else ids.split(","))
+    found = actors.logical_actors(index, None if ids is None else ids.split(","), measured(asked.snapshots))
     if asked.close_ms:
         close_actors(found["actors"].values(), asked.close_ms)
     return enveloped(found, actors.ALL_FETCHED)
 
 
 def _actor(index: SessionIndex, asked: Asked) -> dict[str, Any]:
-    found = actors.logical_actor_detail(index, asked.path["actor_id"])
+    found = actors.logical_actor_detail(index, asked.path["actor_id"], measured(asked.snapshots))
     if asked.close_ms:
         close_actors([found["detail"]], asked.close_ms)
     return enveloped(found, actors.ONE_FETCHED)

@@ -13,6 +13,7 @@ from api.query import ListOptions, Row, SummaryOptions, envelope
 from api.schemas import ACTORS
 from api.views.google_style import google_style
 from api.views.listing import list_entities
+from api.views.measured import NOTHING, Measured, memory
 from pipeline.events import ActorDefinition
 from pipeline.redact import show_masked
 
@@ -107,24 +108,26 @@ def summarize_actors(index: SessionIndex, options: SummaryOptions) -> dict[str, 
     return envelope(listed["total"], listed["num_after_truncation"], listed["num_filtered"], result)
 
 
-def logical_actors(index: SessionIndex, actor_ids: list[str] | None = None) -> dict[str, Any]:
+def logical_actors(
+    index: SessionIndex, actor_ids: list[str] | None = None, figures: Measured = NOTHING
+) -> dict[str, Any]:
     """``/logical/actors``, of ``actor_ids`` only where given; an unknown one is None."""
     if actor_ids is not None:
-        return {"actors": {actor_id: _logical_or_none(index, actor_id) for actor_id in actor_ids}}
-    return {"actors": {actor.actor_id.hex(): logical_actor(index, actor) for actor in _shown(index)}}
+        return {"actors": {actor_id: _logical_or_none(index, actor_id, figures) for actor_id in actor_ids}}
+    return {"actors": {actor.actor_id.hex(): logical_actor(index, actor, figures) for actor in _shown(index)}}
 
 
-def logical_actor_detail(index: SessionIndex, actor_id: str) -> dict[str, Any]:
+def logical_actor_detail(index: SessionIndex, actor_id: str, figures: Measured = NOTHING) -> dict[str, Any]:
     """``/logical/actors/{actor_id}``; the detail of an unknown one is None."""
-    return google_style({"detail": _logical_or_none(index, actor_id)})
+    return google_style({"detail": _logical_or_none(index, actor_id, figures)})
 
 
-def _logical_or_none(index: SessionIndex, actor_id: str) -> dict[str, Any] | None:
+def _logical_or_none(index: SessionIndex, actor_id: str, figures: Measured) -> dict[str, Any] | None:
     try:
         actor = index.actors.get(bytes.fromhex(actor_id))
     except ValueError:
         return None
-    return None if actor is None else logical_actor(index, actor)
+    return None if actor is None else logical_actor(index, actor, figures)
 
 
 def _shown(index: SessionIndex) -> list[Actor]:
@@ -136,10 +139,10 @@ def _shown(index: SessionIndex) -> list[Actor]:
     return living + heapq.nlargest(MAX_DEAD, dead, key=lambda actor: (actor.died, actor.actor_id))
 
 
-def logical_actor(index: SessionIndex, actor: Actor) -> dict[str, Any]:
+def logical_actor(index: SessionIndex, actor: Actor, figures: Measured = NOTHING) -> dict[str, Any]:
     """One actor as the dashboard's pages know it."""
     what = actor.definition or _UNDEFINED
-    place = actor.place
+    place, address = actor.place, _address(index, actor)
     told = {
         "placementGroupId": what.placement_group_id.hex(),
         "callSite": what.call_site,
@@ -147,7 +150,7 @@ def logical_actor(index: SessionIndex, actor: Actor) -> dict[str, Any]:
     return {
         "actorId": actor.actor_id.hex(),
         "jobId": actor.job_id.hex(),
-        "address": _address(index, actor),
+        "address": address,
         "name": what.name,
         "className": what.class_name,
         "labelSelector": what.label_selector,
@@ -164,7 +167,7 @@ def logical_actor(index: SessionIndex, actor: Actor) -> dict[str, Any]:
         "requiredResources": original_resources(what.required_resources),
         "gpus": [],
         "processStats": None,
-        "mem": [],
+        "mem": memory(figures, address["nodeId"]),
         "tpus": [],
     }
 

@@ -1,8 +1,8 @@
-"""What the nodes' agents last measured, where the collector asked for it (``/nodes?view=summary``).
+"""What the nodes' agents last measured, as the head's dashboard told it (``/nodes?view=summary``).
 
-It does where Ray writes export API files, which don't name hosts either, and where it is told to. No record carries
-the load, memory and disks of a machine, so without such an answer a node's page shows none. Only what is of its
-kind gets through: a null or a text where the pages expect figures leaves them blank.
+No record carries the load, memory and disks of a machine, so without such an answer a node's page shows none. Only
+what is of its kind gets through: a null or a text where the pages expect figures leaves them blank. What each worker
+process did is left where it is: no page asks the summary for it, and it is most of the answer.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from api.snapshots import Snapshots, rows
 URL = "/nodes?view=summary"
 MAX_ITEMS = 1000
 MAX_PATH = 4096
+MAX_TEXT = 100_000
 
 Measured = dict[str, dict[str, Any]]
 NOTHING: Measured = {}
@@ -23,6 +24,26 @@ NOTHING: Measured = {}
 
 def measured(snapshots: Snapshots) -> Measured:
     """By node id: fields of the node, and under ``raylet`` those of its raylet."""
+    return snapshots.once(_measured)
+
+
+def logical_resources(snapshots: Snapshots) -> dict[str, str]:
+    """By node id: how much of what a node offers was in use, in Ray's words."""
+    return snapshots.once(_logical_resources)
+
+
+def _logical_resources(snapshots: Snapshots) -> dict[str, str]:
+    told = snapshots.data(URL).get("nodeLogicalResources")
+    named = told.items() if isinstance(told, dict) else ()
+    return {node_id: text for node_id, text in named if isinstance(text, str) and len(text) <= MAX_TEXT}
+
+
+def memory(figures: Measured, node_id: str) -> list[Any]:
+    """Of a node's machine: what it has, what is left (bytes), the share and amount in use. Empty where it isn't known."""
+    return list(figures.get(node_id, {}).get("mem", ()))
+
+
+def _measured(snapshots: Snapshots) -> Measured:
     found: Measured = {}
     for row in rows(snapshots.data(URL).get("summary")):
         raylet = row.get("raylet")
@@ -76,9 +97,27 @@ def _disks(value: Any) -> bool:
     )
 
 
-def _process(value: Any) -> bool:
-    """What is known of one process: its page isn't shown, so its shape doesn't matter beyond being an object."""
+def _object(value: Any) -> bool:
+    """No page looks into it, so its shape doesn't matter beyond that."""
     return isinstance(value, dict)
+
+
+def _process(value: Any) -> bool:
+    """One process, or none: only the head has a GCS."""
+    return value is None or _object(value)
+
+
+def _accelerators(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= MAX_ITEMS and all(map(_accelerator, value))
+
+
+def _accelerator(value: Any) -> bool:
+    """A GPU or TPU: its figures, its name and the processes on it."""
+    return isinstance(value, dict) and all(map(_shown, value.values()))
+
+
+def _shown(value: Any) -> bool:
+    return value is None or _text(value) or _figure(value) or (isinstance(value, list) and all(map(_object, value)))
 
 
 _NODE: dict[str, Callable[[Any], bool]] = {
@@ -98,11 +137,16 @@ _NODE: dict[str, Callable[[Any], bool]] = {
     "network": _figures,
     "networkSpeed": _figures,
     "cmdline": _texts,
+    "agent": _process,
     "gcs": _process,
+    "gpus": _accelerators,
+    "tpus": _accelerators,
 }
 _RAYLET: dict[str, Callable[[Any], bool]] = {
     "objectStoreUsedMemory": _figure,
     "objectStoreAvailableMemory": _figure,
+    "storeStats": _object,
+    "numWorkers": _figure,
     "nodeManagerPort": _figure,
     "objectManagerPort": _figure,
     "metricsExportPort": _figure,

@@ -10,7 +10,7 @@ A node's state is what a dashboard could last see: the last head is ALIVE, since
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from typing import Any
 
 from api.index.actors import Actor
@@ -33,8 +33,7 @@ UNKNOWN_VIEW = "Unknown view {view}"
 _UNDEFINED = NodeDefinition(b"", "")
 _REGISTERED = {"state": "ACTIVE", "idleDurationMs": "0", "nodeActivity": []}
 """What Ray notes of a node when it joins, and never again."""
-_SESSION_LOG = re.compile(r"((/.+)/session_[^/]+)/logs/")
-_LOOKED_AT = 10
+NO_TEXTS: Mapping[str, str] = {}
 _NO_FOLDERS = {"tempDir": "", "sessionDir": ""}
 _REASONS = {
     "EXPECTED_TERMINATION": "Expected termination",
@@ -76,12 +75,16 @@ def state_message(node: Node) -> str | None:
     return ": ".join(part for part in parts if part) or None
 
 
-def nodes_summary(index: SessionIndex, figures: Measured = NOTHING) -> dict[str, Any]:
-    """``/nodes?view=summary``, in the order they joined; ``figures`` where there are any (``measured.py``)."""
+def nodes_summary(
+    index: SessionIndex, figures: Measured = NOTHING, in_use: Mapping[str, str] = NO_TEXTS
+) -> dict[str, Any]:
+    """``/nodes?view=summary``, in the order they joined; ``figures`` and what is ``in_use`` as ``measured.py`` has them."""
     nodes = sorted(index.nodes.values(), key=lambda node: (node.start_ms, node.node_id))
     stands = index.nodes.standing()
     summary = [_with(_summary(index, node, stands(node)), figures) for node in nodes]
-    return google_style({"summary": summary, "nodeLogicalResources": {}})
+    joined = {each["raylet"]["nodeId"] for each in summary}
+    resources = {node_id: text for node_id, text in in_use.items() if node_id in joined}
+    return google_style({"summary": summary, "nodeLogicalResources": resources})
 
 
 def nodes_host_names(index: SessionIndex, figures: Measured = NOTHING) -> dict[str, Any]:
@@ -109,7 +112,7 @@ def node_detail(index: SessionIndex, node_id: str, figures: Measured = NOTHING) 
     if node is None:
         return None
     actors = {
-        actor.actor_id.hex(): logical_actor(index, actor)
+        actor.actor_id.hex(): logical_actor(index, actor, figures)
         for actor in index.actors.values()
         if _lived_on(index, actor, node)
     }
@@ -178,10 +181,8 @@ def _raylet(index: SessionIndex, node: Node, stands: bool) -> dict[str, Any]:
 
 def _folders(index: SessionIndex) -> dict[str, str]:
     """Where Ray kept the session on its nodes, as far as a task's log tells."""
-    for text in index.tasks.log_files.values[:_LOOKED_AT]:
-        if found := _SESSION_LOG.match(text):
-            return {"tempDir": found[2], "sessionDir": found[1]}
-    return _NO_FOLDERS
+    folder = index.session_folder()
+    return {"tempDir": folder.rpartition("/")[0], "sessionDir": folder} if folder else _NO_FOLDERS
 
 
 def _death_info(node: Node) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """A recorded session's dashboard, played by a server in this process: it gives the answers that were recorded.
 
 By default only to requests that no event can answer, as the collector makes them (the query doesn't matter), and
-404 to the rest: tasks, actors and nodes are to be rebuilt from what Ray wrote. Workers and what nodes measured
-are asked for only where Ray wrote export API files.
+404 to the rest: tasks, actors and nodes are to be rebuilt from what Ray wrote. Workers are asked for only where Ray
+wrote export API files.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ ASKED = (
     "/api/serve/applications/",
     "/api/data/datasets/",
     "/api/train/",
+    "/nodes?view=summary",
 )
-WHERE_EXPORTED = ("/api/v0/workers", "/nodes?view=summary")
+WHERE_EXPORTED = ("/api/v0/workers",)
 Answer = tuple[int, bytes]
 
 

@@ -1,8 +1,10 @@
 """How alike two answers to one request are: the live dashboard's, as it was recorded, and the history's. Leaf by leaf.
 
 A leaf is a value that is neither a list nor an object, under a path of keys. Rows of a list are matched by what
-identifies them, so that their order doesn't matter. Left out is what no record carries and nobody polls: the load
-of machines and processes, and ports (``LEFT_OUT``). Secrets are compared as Ray's own pages show them, by name.
+identifies them, so that their order doesn't matter. Left out is what no record carries and nobody polls: what single
+processes did and used (``LEFT_OUT``). What a machine measured is compared as far as the recorded dashboard told the
+same when it was polled: a second later it had measured anew (``polled``). Secrets are compared as Ray's own pages
+show them, by name.
 """
 
 from __future__ import annotations
@@ -18,29 +20,27 @@ from support.rayhead import fetch
 
 from pipeline.redact import redact_json
 
-_MACHINE = (
-    "now|cpus?|mem|hostMem|cgroupMem|shm|bootTime|loadAvg|disk|diskIo|diskIoSpeed|gpus|tpus|network|networkSpeed|"
-    "cmdline|workers|agent|gcs|logCounts|errorCounts|logUrl"
-)
-_RAYLET = (
-    "coreWorkersStats|storeStats|stateSnapshot|viewData|numWorkers|pid|cpu\\w*|processStats|objectStore\\w*|node"
-    "ManagerPort|objectManagerPort|rayletSocketName|metricsExportPort|runtimeEnvAgentPort|terminateTime|"
-    "brokenWorkers|createTime|memory\\w*|cmdline|\\w+Port|isHeadNode"
-)
 _PROCESS = (
-    "processStats|mem|gpus|tpus|numPendingTasks|usedResources|taskQueueLength|numExecutedTasks|numInFlight\\w*|num"
+    "processStats|numPendingTasks|usedResources|taskQueueLength|numExecutedTasks|numInFlight\\w*|num"
     "LocalObjects|numObjectRefsInScope|objectRefs|numRunningTasks|usedObjectStoreMemory|resourceIds|cmd|workerType|"
     "language|numInPlasma|numOwned\\w*|objectsTotal|numOfFailed\\w*|ipAddress|port|workerId"
 )
 _ONE = r"data\.(?:summary\[[^]]*\]|detail)"
 LEFT_OUT: tuple[tuple[str, str], ...] = (
-    (r"/nodes[?/].*", rf"{_ONE}\.(?:{_MACHINE})"),
-    (r"/nodes[?/].*", rf"{_ONE}\.raylet\.(?:{_RAYLET})"),
+    (r"/nodes/.*", r"data\.detail\.workers"),
+    (r"/nodes[?/].*", rf"{_ONE}\.raylet\.coreWorkersStats"),
     (r"/nodes[?/].*", rf"{_ONE}\.actors\.\w+\.(?:{_PROCESS})"),
-    (r"/nodes\?view=summary", r"data\.nodeLogicalResources"),
     (r"/logical/actors.*", rf"data\.(?:actors\.\w+|detail)\.(?:{_PROCESS})"),
     (r".*", r"(?:.*\.)?(?:partial_failure_warning|warnings|msg)"),
 )
+POLLED = "/nodes?view=summary"
+_MACHINE = (
+    "now|cpus?|mem|hostMem|cgroupMem|shm|bootTime|loadAvg|disk|diskIo|diskIoSpeed|gpus|tpus|network|networkSpeed|"
+    "cmdline|agent|gcs|raylet\\.(?:objectStore(?:Used|Available)Memory|storeStats|numWorkers)"
+)
+_FIGURES = re.compile(rf"(?:{_MACHINE})(?:[.\[].*)?")
+_OF_NODE = re.compile(r"data\.(?:summary\[([^]]*)\]|detail)\.(.*)")
+_OF_ACTOR = re.compile(r"data\.(?:(?:detail\.)?actors\.\w+|detail)\.(mem\b.*)")
 _RULES = [(re.compile(url), re.compile(f"(?:{path})(?:[.\\[].*)?")) for url, path in LEFT_OUT]
 _KEYS: tuple[tuple[str, ...], ...] = (
     ("task_id", "attempt_number"),
@@ -61,6 +61,7 @@ _COUNTS = re.compile(r".*(?:total|num_\w+)")
 _INDEX = re.compile(r"\[[^]]*\]")
 
 Leaves = dict[str, Any]
+NO_LEAVES: Leaves = {}
 
 
 @dataclass
@@ -131,8 +132,29 @@ def ask(
     return asked
 
 
-def compare(url: str, live: Answered, ours: Answered, same: Callable[[Any, Any], bool] | None = None) -> Compared:
-    """One request's two answers; ``same`` says of two leaves whether they are (``alike`` unless given)."""
+def polled(answer: Answered) -> Leaves:
+    """What a dashboard told of its machines, for ``compare``: its answer to ``POLLED`` when the collector asked."""
+    return leaves_of(POLLED, answer[1])
+
+
+def polled_of(capture: Path) -> Leaves:
+    """The same of a recording: its dashboard has one answer to all who ask."""
+    rows = (line.split("\t") for line in (capture / "live" / "index.tsv").read_text().splitlines())
+    (name,) = (name for name, _, url in rows if url == POLLED)
+    return polled((200, (capture / "live" / name).read_bytes()))
+
+
+def compare(
+    url: str,
+    live: Answered,
+    ours: Answered,
+    same: Callable[[Any, Any], bool] | None = None,
+    machines: Leaves = NO_LEAVES,
+) -> Compared:
+    """One request's two answers; ``same`` says of two leaves whether they are (``alike`` unless given).
+
+    ``machines`` is what was ``polled``; without it their figures are left out.
+    """
     same = same or alike
     compared = Compared(url, (live[0], ours[0]))
     expected, found = leaves_of(url, live[1]), leaves_of(url, ours[1])
@@ -140,6 +162,8 @@ def compare(url: str, live: Answered, ours: Answered, same: Callable[[Any, Any],
     small = _SMALL.search(url)
     for path, value in expected.items():
         if any(rule.fullmatch(path) for rule in rules) or (small and not _COUNTS.fullmatch(path)):
+            continue
+        if (figure := _figure(url, path, expected)) is not None and machines.get(figure) != value:
             continue
         compared.leaves[path] = value
         if path not in found:
@@ -150,6 +174,19 @@ def compare(url: str, live: Answered, ours: Answered, same: Callable[[Any, Any],
         told = [path for path in found if not any(rule.fullmatch(path) for rule in rules)]
         compared.extra_rows = sorted(_rows(told) - _rows(expected))
     return compared
+
+
+def _figure(url: str, path: str, answer: Leaves) -> str | None:
+    """Under which path ``POLLED`` tells the same; None of what isn't measured."""
+    if url.startswith("/nodes"):
+        if path.startswith("data.nodeLogicalResources."):
+            return path
+        found = _OF_NODE.fullmatch(path)
+        if found and _FIGURES.fullmatch(found[2]):
+            return f"data.summary[{found[1] or answer['data.detail.raylet.nodeId']}].{found[2]}"
+    if url.startswith(("/nodes/", "/logical/actors")) and (found := _OF_ACTOR.fullmatch(path)):
+        return f"data.summary[{answer[path.removesuffix(found[1]) + 'address.nodeId']}].{found[1]}"
+    return None
 
 
 def leaves_of(url: str, body: bytes) -> Leaves:
@@ -170,7 +207,9 @@ def leaves_of(url: str, body: bytes) -> Leaves:
 def _flatten(value: Any, path: str, found: Leaves) -> None:
     if isinstance(value, dict) and value:
         for key, item in value.items():
-            _flatten(item, f"{path}.{key}" if path else str(key), found)
+            inside = f"{path}.{key}" if path else str(key)
+            # Ray's processes have hundreds of empty arguments where their title was written over them.
+            _flatten(" ".join(item).rstrip() if key == "cmdline" and item else item, inside, found)
     elif isinstance(value, list) and value:
         seen: dict[str, int] = {}
         for name, item in zip(_names(value), value, strict=True):
