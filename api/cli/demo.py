@@ -20,18 +20,20 @@ from api.groups import first_error
 from pipeline.config import CollectorConfig, ServerConfig, StoreConfig
 from pipeline.open_store import open_store
 
-RECORDING = Path(__file__).resolve().parents[2] / "tests" / "data" / "demo"
-NAMESPACE, CLUSTER = "default", "demo"
+RECORDINGS = Path(__file__).resolve().parents[2] / "tests" / "data"
+NAMES = ("demo", "tasks", "nodes")
+NAMESPACE = "default"
 
 
 @click.command()
 @option(
     "--recording",
-    "Folder of the recorded session to play; the source checkout holds some in tests/data.",
+    "Folder of a recorded session to play, given again for several; the source checkout holds some in tests/data.",
     own="DEMO_RECORDING",
     type=click.Path(path_type=Path, file_okay=False),
-    default=RECORDING,
-    show_default="tests/data/demo",
+    multiple=True,
+    default=[RECORDINGS / name for name in NAMES],
+    show_default=", ".join(f"tests/data/{name}" for name in NAMES),
 )
 @port_option("--port", "Port to answer at, where 8080 is taken.", 8080, own="DEMO_PORT", envvar=["PORT"])
 @option(
@@ -41,10 +43,10 @@ NAMESPACE, CLUSTER = "default", "demo"
     default=False,
 )
 @log_options(level="warning")
-def demo(recording: Path, port: int, once: bool, **options: Any) -> None:
-    """Play a recorded Ray session through the collector and serve it."""
+def demo(recording: tuple[Path, ...], port: int, once: bool, **options: Any) -> None:
+    """Play recorded Ray sessions through the collector and serve them."""
     configure(options["log_format"], options["log_level"])
-    played = Recording(recording)
+    played = [Recording(folder) for folder in recording]
     failures: list[str] = []
 
     async def main(stop: anyio.Event) -> None:
@@ -54,10 +56,11 @@ def demo(recording: Path, port: int, once: bool, **options: Any) -> None:
         ):
             root = Path(name)
             store = StoreConfig(url=f"file://{root / 'store'}")
-            await _collected(played, root, store)
             serving = ServerConfig(store=store, dashboards=data_home() / "dashboards")
             async with open_store(store) as opened:
                 with first_error():
+                    for each in played:
+                        await play(each, _collecting(each, root / each.name, store), opened)
                     async with anyio.create_task_group() as group:
                         group.start_soon(serve_http, create_app(serving, opened), listener, stop)
                         if once:
@@ -71,50 +74,52 @@ def demo(recording: Path, port: int, once: bool, **options: Any) -> None:
         raise SystemExit(1)
 
 
-async def _collected(played: Recording, root: Path, store: StoreConfig) -> None:
-    config = CollectorConfig(
+def _collecting(played: Recording, root: Path, store: StoreConfig) -> CollectorConfig:
+    return CollectorConfig(
         store=store,
         data_dir=root / "collector",
-        cluster=CLUSTER,
+        cluster=played.name,
         namespace=NAMESPACE,
         ray_tmp=root / "ray",
         node_id=played.head_node(),
         events_port=0,
-        poll=None,  # whatever dashboard runs on this machine, it isn't the recorded one
     )
-    async with open_store(store) as opened:
-        with first_error():
-            await play(played, config, opened)
 
 
-async def _checked(played: Recording, base: str) -> list[str]:
+async def _checked(played: list[Recording], base: str) -> list[str]:
     failures = []
-    for said in await to_thread.run_sync(compare, base, f"{NAMESPACE}/{CLUSTER}/{played.session}", played.expected()):
-        click.echo(said.line)
-        if not said.right:
-            failures.append(said.line)
+    for each in played:
+        for said in await to_thread.run_sync(compare, base, _key(each), each.expected()):
+            click.echo(said.line)
+            if not said.right:
+                failures.append(said.line)
     click.echo("demo: all answers are right" if not failures else f"demo: {len(failures)} answers are wrong")
     return failures
 
 
-def _introduce(played: Recording, base: str, store: str) -> None:
-    session = f"{base}/sessions/{NAMESPACE}/{CLUSTER}/{played.session}"
+def _key(played: Recording) -> str:
+    return f"{NAMESPACE}/{played.name}/{played.session}"
+
+
+def _introduce(played: list[Recording], base: str, store: str) -> None:
+    sessions = [f"{base}/sessions/{_key(each)}" for each in played]
+    first, last = sessions[0], sessions[-1]
+    addresses = "".join(f"  {session}/\n" for session in sessions)
     click.echo(
         f"""
-A recorded Ray session was collected into {store}
-and is served until you press Ctrl-C:
+Recorded Ray sessions were collected into {store}
+and are served until you press Ctrl-C:
 
   {base}/             all sessions
-  {session}/
+{addresses}
+Ask them what you would ask Ray's dashboard:
 
-Ask it what you would ask Ray's dashboard:
-
-  curl -s '{session}/api/v0/tasks/summarize'
-  curl -s '{session}/api/v0/tasks?filter_keys=state&filter_predicates=%3D&filter_values=FAILED&detail=1'
-  curl -s '{session}/logical/actors'
+  curl -s '{first}/api/v0/tasks/summarize'
+  curl -s '{first}/api/v0/tasks?filter_keys=state&filter_predicates=%3D&filter_values=FAILED&detail=1'
+  curl -s '{last}/nodes?view=summary'
 
 or with Ray's own command line:
 
-  ray list tasks --address {session}
+  ray list tasks --address {first}
 """
     )

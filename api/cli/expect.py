@@ -40,7 +40,7 @@ def compare(base: str, session: str, wanted: dict[str, Any]) -> list[Said]:
 
 def _compare(base: str, at: str, session: str, wanted: dict[str, Any]) -> Iterator[Said]:
     listed = [f"{row['namespace']}/{row['name']}/{row['sessionName']}" for row in _get(f"{base}/clusters")[1]]
-    yield Said("sessions listed", listed, [session])
+    yield Said(f"sessions listed as {session}", listed.count(session), 1)
     tasks = _rows(f"{at}/api/v0/tasks?limit=10000")
     yield Said("tasks", len(tasks), wanted["tasks"])
     yield Said("tasks by state", _by_state(tasks), wanted["tasks_by_state"])

@@ -1,4 +1,5 @@
-"""A recorded session played back through the collector's real path: its posts over HTTP, its files in a Ray-like folder.
+"""A recorded session played back through the collector's real path: its posts over HTTP, its files in a Ray-like folder,
+its dashboard at an address of this machine.
 
 A recording is a folder:
 
@@ -6,6 +7,7 @@ A recording is a folder:
     posts-*.jsonl       what Ray posted, one post's body a line
     logs/export_events  files that Ray's export API wrote
     logs/events         Ray's log events
+    logs/               what tasks and jobs printed, where that was kept
     live/               what the live dashboard answered (index.tsv: file, status, address)
     expected.json       what the answers must say: counts and states
 """
@@ -22,15 +24,23 @@ from typing import Any
 import anyio
 import structlog
 from anyio import to_thread
+from msgspec import structs
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from api.cli.run import address, listen, serve_http
+from api.reader import SessionReader
+from pipeline.catalog import write_metadata
 from pipeline.collector import run_collector
-from pipeline.config import CollectorConfig
-from pipeline.errors import ConfigError, Unavailable
-from pipeline.layout import part
+from pipeline.config import CollectorConfig, PollConfig
+from pipeline.errors import BadKey, ConfigError, Unavailable
+from pipeline.layout import SessionKey, part
 from pipeline.store import ObjectStore
 
-FOLDERS = ("export_events", "events")
 POST_TIMEOUT = 30
+ASK_SECONDS = 10
 NODES = "/api/v0/nodes?detail=1"
 
 log = structlog.get_logger()
@@ -45,6 +55,10 @@ class Recording:
         except OSError as exc:
             raise ConfigError(f"no recording in {folder}: name one with --recording") from exc
         self.folder = folder
+        try:
+            self.name = part(folder.name)
+        except BadKey:
+            self.name = "demo"
 
     def posts(self) -> Iterator[bytes]:
         """The bodies that Ray posted, in order."""
@@ -72,19 +86,55 @@ class Recording:
             log.info("the recording doesn't say which node is the head", folder=str(self.folder))
         return None
 
+    def answers(self) -> dict[str, tuple[int, bytes]]:
+        """What the live dashboard answered, by path and query, and for any other query by path alone."""
+        found: dict[str, tuple[int, bytes]] = {}
+        try:
+            for line in (self.folder / "live" / "index.tsv").read_text().splitlines():
+                name, status, asked = line.split("\t")
+                answer = int(status), (self.folder / "live" / name).read_bytes()
+                found[asked] = answer
+                found.setdefault(asked.partition("?")[0], answer)
+        except (OSError, ValueError):
+            log.info("the recording doesn't say what the dashboard answered", folder=str(self.folder))
+        return found
+
     def lay_out(self, ray_tmp: Path) -> None:
         """Make ``ray_tmp`` look as it did beside the recorded node."""
         session = ray_tmp / self.session
-        for name in FOLDERS:
-            target = session / "logs" / name
-            target.mkdir(parents=True)
-            for file in sorted((self.folder / "logs" / name).glob("event_*.log*")):
-                shutil.copyfile(file, target / file.name)
+        shutil.copytree(self.folder / "logs", session / "logs")
         (ray_tmp / "session_latest").symlink_to(session)
 
 
+class Dashboard:
+    """The recorded session's dashboard as an application. ``asked`` is set once the collector has found it."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.asked = anyio.Event()
+        self._answers = recording.answers()
+        self.app = Starlette(routes=[Route("/{path:path}", self._answer)])
+        self.app.state.closing = anyio.Event()
+
+    async def _answer(self, request: Request) -> Response:
+        path, query = request.url.path, request.url.query
+        status, body = self._answers.get(f"{path}?{query}") or self._answers.get(path) or (404, b"404: Not Found")
+        self.asked.set()
+        return Response(body, status, media_type="application/json")
+
+
 async def play(recording: Recording, config: CollectorConfig, store: ObjectStore) -> None:
-    """Have a collector of its own take the recording in, and end it as a pod's end would."""
+    """Have a collector of its own take the recording in, and end it when the recorded session ended."""
+    dashboard, stop = Dashboard(recording), anyio.Event()
+    with listen("127.0.0.1", 0) as listener:
+        async with anyio.create_task_group() as group:
+            group.start_soon(serve_http, dashboard.app, listener, stop)
+            polling = structs.replace(config, poll=PollConfig(dashboard=address(listener)))
+            await _collect(recording, polling, store, dashboard.asked)
+            stop.set()
+    await _end(store, SessionKey(config.namespace, config.cluster, recording.session))
+
+
+async def _collect(recording: Recording, config: CollectorConfig, store: ObjectStore, asked: anyio.Event) -> None:
     await to_thread.run_sync(recording.lay_out, config.ray_tmp)
     stop = anyio.Event()
     async with anyio.create_task_group() as group:
@@ -95,7 +145,18 @@ async def play(recording: Recording, config: CollectorConfig, store: ObjectStore
 
         port = await group.start(collect)
         await to_thread.run_sync(post_all, port, recording.posts())
+        with anyio.move_on_after(ASK_SECONDS):  # it asks a last time at its end, if it has begun to ask
+            await asked.wait()
         stop.set()
+
+
+async def _end(store: ObjectStore, key: SessionKey) -> None:
+    """It ended with its last record, not when it was played."""
+    reader = SessionReader(store, key)
+    await reader.refresh()
+    if reader.metadata is not None and reader.last_ns:
+        ended = structs.replace(reader.metadata, ended_ms=reader.last_ns // 1_000_000)
+        await write_metadata(store, ended, merge=False)
 
 
 def post_all(port: int, bodies: Iterator[bytes]) -> None:
