@@ -20,7 +20,8 @@ from starlette.types import Receive, Scope, Send
 
 from api.connection import aborting
 
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+"""No proxy may keep, pack or hold back what it passes on."""
 STUCK = 60.0
 """Seconds that one write may take: a client that reads nothing for so long has gone without saying so."""
 LAST_WORDS = 0.5

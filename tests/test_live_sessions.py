@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
-from typing import Any
 
 import anyio
 import msgspec
 import pytest
 from support.livechannel import Witness
+from support.pushing import SOURCE, Collector
 from support.sessions import KEY, NODE, SegmentWriter, WrappedStore, finished_task, tasks
 
 from api.index.session_index import SessionIndex
@@ -22,12 +22,10 @@ from pipeline.catalog import read_metadata, write_metadata
 from pipeline.config import ServerConfig, StoreConfig
 from pipeline.errors import Full, Unavailable
 from pipeline.layout import SessionKey
-from pipeline.pushed import Push, Word, pack_push
 from pipeline.segment import Span
 
 pytestmark = pytest.mark.anyio
 
-SOURCE = "spool/1.jsonl"
 OTHER = SessionKey("default", "demo", "session_2026-01-17_02-00-00_123456_1")
 
 
@@ -40,55 +38,6 @@ class Clock:
 
     def ms(self) -> int:
         return 1_800_000_000_000 + int(self.now * 1000)
-
-
-class Collector:
-    """One node's collector by hand: it pushes lines, seals them, and keeps the positions."""
-
-    def __init__(self, sessions: Sessions, store: WrappedStore, key: SessionKey = KEY, node: str = NODE) -> None:
-        self.sessions, self.key, self.node = sessions, key, node
-        self.segments = SegmentWriter(store, key, node)
-        self.lines: list[bytes] = []
-        self.sealed_lines = 0
-
-    def say(self, word: Word, spans: list[Span] | None = None, body: bytes = b"", **changed: Any) -> Any:
-        plain = Push(
-            namespace=self.key.namespace,
-            cluster=self.key.cluster,
-            session=self.key.session,
-            node=self.node,
-            seq=self.segments.seq,
-            sources=spans or [],
-            reason="push",
-            writer="w",
-            word=word,
-            role="head",
-        )
-        push = msgspec.structs.replace(plain, **changed)
-        return self.sessions.live.take(self.key, push, pack_push(push, [body]))
-
-    def write(self, lines: list[bytes]) -> range:
-        """Lines that were read; which of all they are."""
-        self.lines += lines
-        return range(len(self.lines) - len(lines), len(self.lines))
-
-    def push(self, which: range | list[bytes]) -> Any:
-        which = which if isinstance(which, range) else self.write(which)
-        body = b"".join(self.lines[which.start : which.stop])
-        start = len(b"".join(self.lines[: which.start]))
-        return self.say("batch", [Span(SOURCE, "ray_event", start, start + len(body), len(which))], body)
-
-    async def seal(self, *, tell: bool = True) -> None:
-        lines = self.lines[self.sealed_lines :]
-        start = len(b"".join(self.lines[: self.sealed_lines]))
-        await self.segments.write(lines, start=start)
-        self.sealed_lines = len(self.lines)
-        if tell:
-            spans = [Span(SOURCE, "ray_event", start, start + len(b"".join(lines)), len(lines))]
-            self.say("sealed", spans, seq=self.segments.seq)
-
-    def asked_to_seal(self) -> bool:
-        return bool(self.sessions.live.finish(self.key, self.node, self.say("alive")).seal)
 
 
 @pytest.fixture

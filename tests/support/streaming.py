@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 
 from api.app import create_app
 from api.cli.run import listen, serve_http
+from api.groups import first_error
 from api.sse_reader import EventReader, ServerEvent
 from pipeline.config import ServerConfig, StoreConfig
 from pipeline.store import ObjectStore
@@ -48,7 +49,7 @@ async def live_server(
             await serve_http(app, listener, stop)
             server.stopped.set()
 
-        with blockbuster_ctx():
+        with blockbuster_ctx(), first_error():
             async with anyio.create_task_group() as group:
                 group.start_soon(serve)
                 try:
@@ -124,8 +125,9 @@ async def following(url: str, *, resume: Client | None = None, **query: Any) -> 
     client = resume or Client(url, **query)
     client.url = url
     seen = len(client.events)
-    async with anyio.create_task_group() as group:
-        group.start_soon(client.connect)
-        await client.until(lambda: len(client.events) > seen or client.ended, "first event")
-        yield client
-        group.cancel_scope.cancel()
+    with first_error():
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.connect)
+            await client.until(lambda: len(client.events) > seen or client.ended, "first event")
+            yield client
+            group.cancel_scope.cancel()
