@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import httpx
+from anyio import to_thread
 from blockbuster import blockbuster_ctx
 from starlette.applications import Starlette
 
@@ -38,7 +39,8 @@ async def live_server(
 ) -> AsyncIterator[LiveServer]:
     """A server over ``store``. A call that would block its event loop is an error meanwhile."""
     settings = {"refresh": 0.05, **settings}
-    app = create_app(ServerConfig(store=StoreConfig(url="memory://"), **settings), store)
+    config = ServerConfig(store=StoreConfig(url="memory://"), **settings)
+    app = await to_thread.run_sync(create_app, config, store)  # beside another one, whose event loop may not block
     if prepare is not None:
         prepare(app)
     stop = anyio.Event()
