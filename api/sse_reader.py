@@ -8,11 +8,12 @@ MAX_BUFFER = 16 << 20
 
 
 class ServerEvent(Struct, frozen=True):
-    """One event. ``id``: the last position that was told, by this event or before it."""
+    """One event. ``id``: the last position that was told, by this event (``placed``) or before it."""
 
     kind: str
     data: str
     id: str
+    placed: bool = False
 
 
 class TooLong(ValueError):
@@ -34,6 +35,7 @@ class EventReader:
         self._kind = ""
         self._data: list[str] = []
         self._id = self.last_id
+        self._placed = False
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
@@ -56,13 +58,13 @@ class EventReader:
         elif name == b"event":
             self._kind = value
         elif name == b"id" and "\0" not in value:
-            self._id = value
+            self._id, self._placed = value, True
         elif name == b"retry" and value.isascii() and value.isdigit():
             self.retry_ms = int(value[:12])
         return None
 
     def _dispatch(self) -> ServerEvent | None:
         self.last_id = self._id
-        kind, data = self._kind or "message", self._data
-        self._kind, self._data, self._size = "", [], 0
-        return ServerEvent(kind, "\n".join(data), self.last_id) if data else None
+        kind, data, placed = self._kind or "message", self._data, self._placed
+        self._kind, self._data, self._placed, self._size = "", [], False, 0
+        return ServerEvent(kind, "\n".join(data), self.last_id, placed) if data else None

@@ -4,7 +4,8 @@
 
 It begins now, or where a position says (``Last-Event-ID``), or at a time (``since``). What is missed is said with a
 ``resync`` event, after which the stream goes on with what comes. It ends with a session that has ended, by a session
-event whose position is the end: who comes back with that has been told everything (``over``).
+event whose position is the end: who comes back with that has been told everything (``over``). Who doesn't want to
+follow gets what there is, and an ``end`` event behind it, by which it differs from a stream that broke off.
 """
 
 from __future__ import annotations
@@ -56,13 +57,28 @@ def parse_since(text: str | None) -> Since | None:
     raise BadQuery(f"since: {text[:50]!r} is neither a time in ms, nor so long ago (-30s, -5m, -2h), nor 0 for all")
 
 
+def parse_follow(text: str | None) -> bool:
+    """Raises ``BadQuery``."""
+    if text not in (None, "", "0", "1"):
+        raise BadQuery(f"follow: {text[:50]!r} is neither 1 nor 0")
+    return text != "0"
+
+
 class Stream:
     """One client's. ``chunks`` gives its bytes."""
 
     def __init__(
-        self, hubs: Hubs, hub: Hub, chosen: EventFilter, last_id: str | None, since: Since | None, pace: Pace
+        self,
+        hubs: Hubs,
+        hub: Hub,
+        chosen: EventFilter,
+        last_id: str | None,
+        since: Since | None,
+        pace: Pace,
+        follow: bool = True,
     ) -> None:
         self.subscriber = Subscriber(chosen)
+        self._follow = follow
         self._hubs, self._hub, self._pace = hubs, hub, pace
         self._last_id, self._since = last_id, since
         self._past = self._from_the_past()
@@ -98,6 +114,8 @@ class Stream:
         last = session_data(self._hubs.sessions, hub.reader)
         if hub.over and last.status == "ended" and self._end() != begin:
             yield frame("session", _encode(last), self._end())
+        if not self._follow and not subscriber.cut.is_set():
+            yield frame("end", _encode(last), self._end() if hub.over else hub.position(subscriber))
 
     async def _from_the_past(self) -> AsyncGenerator[bytes]:
         """What lies before now; the subscriber is attached at its end."""
@@ -160,7 +178,7 @@ class Stream:
             if chunk:
                 yield chunk
                 continue
-            if hub.over:
+            if hub.over or not self._follow:
                 return
             with anyio.move_on_after(HEARTBEAT) as waiting:
                 await news.wait()

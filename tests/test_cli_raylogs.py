@@ -183,7 +183,7 @@ def answering(answer: bytes) -> Iterator[str]:
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome", b"the answer was cut short"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n", b"the answer was cut short"),
-        (b"HTTP/1.1 500 No\r\nConnection: close\r\n\r\n\x1b[2Jbad\nnews", b"[2Jbad news\n"),
+        (b"HTTP/1.1 500 No\r\nConnection: close\r\n\r\n\x1b[2Jbad\nnews", b"bad news\n"),
         (b"HTTP/1.1 502 No\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<p>", b"answered 502 No"),
     ],
 )

@@ -19,6 +19,7 @@ from api.cli.dashboard import dashboard
 from api.cli.demo import demo
 from api.cli.logs import configure
 from api.cli.logs_and_polls import logs_and_polls_options
+from api.cli.ls import ls
 from api.cli.options import (
     collector_options,
     data_home,
@@ -31,6 +32,7 @@ from api.cli.options import (
 from api.cli.raylogs import logs, timeline
 from api.cli.run import address, listen, run, serve_http
 from api.cli.settings import collector_config, server_config, store_config
+from api.cli.tail import tail
 from api.groups import first_error
 from pipeline.collector import run_collector
 from pipeline.config import CollectorConfig, ServerConfig
@@ -131,6 +133,8 @@ ray_history.add_command(demo)
 ray_history.add_command(dashboard)
 ray_history.add_command(logs)
 ray_history.add_command(timeline)
+ray_history.add_command(ls)
+ray_history.add_command(tail)
 
 
 async def _collect(config: CollectorConfig, stop: anyio.Event) -> None:

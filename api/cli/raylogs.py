@@ -26,6 +26,19 @@ from pipeline.errors import ConfigError
 F = TypeVar("F", bound=Callable[..., Any])
 INTERRUPTED = 130
 
+token_option = option(
+    "--token",
+    "What the server wants to hear, where it asks for a token. Give it by its variable: an argument can be read by others.",
+    envvar=["RAY_AUTH_TOKEN"],
+    metavar="SECRET",
+)
+timeout_option = option(
+    "--timeout",
+    "Seconds to wait for the server; raise it for a large session's first answer. What follows a session waits for ever.",
+    own="ASK_TIMEOUT",
+    type=click.FloatRange(0, 86400, min_open=True),
+    default=30.0,
+)
 session_options = stacked(
     option(
         "--address",
@@ -33,19 +46,8 @@ session_options = stacked(
         envvar=["RAY_API_SERVER_ADDRESS"],
         metavar="URL",
     ),
-    option(
-        "--token",
-        "What the server wants to hear, where it asks for a token. Give it by its variable: an argument can be read by others.",
-        envvar=["RAY_AUTH_TOKEN"],
-        metavar="SECRET",
-    ),
-    option(
-        "--timeout",
-        "Seconds to wait for the server; raise it for a large session's first answer. --follow waits for ever.",
-        own="ASK_TIMEOUT",
-        type=click.FloatRange(0, 86400, min_open=True),
-        default=30.0,
-    ),
+    token_option,
+    timeout_option,
 )
 reading_options = stacked(
     session_options,

@@ -3,6 +3,7 @@
 kind, job, state, name, node    which events (``live_filter.py``)
 Last-Event-ID (or last_event_id)  go on from there
 since, speed                    play what was: from a time on, so many times faster (0: as fast as you read)
+follow=0                        end with an ``end`` event once all is told that there is by then
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from api.live_filter import parse_filter
 from api.replay import Pace, parse_speed
 from api.routes.session import named, query_of, while_connected
 from api.sessions import Sessions
-from api.stream import Stream, parse_since
+from api.stream import Stream, parse_follow, parse_since
 
 NO_CONTENT = 204
 """What makes a browser stop asking."""
@@ -30,11 +31,11 @@ async def _live(request: Request) -> Response:
     query = query_of(request)
     asked = dict(reversed(query))
     chosen, since = parse_filter(query), parse_since(asked.get("since"))
-    pace = Pace(parse_speed(asked.get("speed")))
+    pace, follow = Pace(parse_speed(asked.get("speed"))), parse_follow(asked.get("follow"))
     last_id = request.headers.get("last-event-id") or asked.get("last_event_id") or None
     hubs: Hubs = request.app.state.hubs
     hub = await while_connected(request, partial(_join, request, hubs))
-    stream = Stream(hubs, hub, chosen, last_id, since, pace)
+    stream = Stream(hubs, hub, chosen, last_id, since, pace, follow)
     leave = partial(hubs.leave, hub, stream.subscriber)
     if stream.over:
         leave()
