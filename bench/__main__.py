@@ -1,6 +1,7 @@
 """``python -m bench``: rates and memory of both programs on a generated session, as one plain table.
 
 ``python -m bench live``: how long changes are on their way to those who follow a session (``live_stream.py``).
+``python -m bench cut``: the same after trouble on that way, and that nothing is missing (``cut.py``).
 
 Every figure is of this machine, the client's part of its processors included. The line ``json.loads`` is
 the same bytes through the standard library's decoder in the same run, so that ratios of processor time can
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from bench.collect import Collected, collect, decode_only  # noqa: E402
+from bench.cut import main as cut  # noqa: E402
 from bench.generate import Generated, generate  # noqa: E402
 from bench.live_stream import main as live  # noqa: E402
 from bench.load import Loaded, load  # noqa: E402
@@ -92,6 +94,7 @@ def say(text: str) -> None:
 
 
 main.add_command(live, "live")
+main.add_command(cut, "cut")
 
 
 if __name__ == "__main__":
