@@ -17,7 +17,7 @@ import pytest
 from anyio import to_thread
 from playwright.sync_api import Browser, Page, expect
 from starlette.types import ASGIApp, Receive, Scope, Send
-from support.browser import NARROW, WIDE, Served, chromium, serious_faults, served, visit
+from support.browser import NARROW, PHONE, WIDE, Served, chromium, serious_faults, served, visit
 from support.captures import DATA, head_node
 from support.recorded_store import put_recording
 from support.sessions import JOB, SegmentWriter, WrappedStore, defined_task, event, finished_task, task_states, tasks
@@ -38,6 +38,11 @@ OTHERS = 60
 HOSTILE = '<img src=x onerror="window.pwned=1"><script>window.pwned=2</script>'
 HOSTILE_KEY = SessionKey("evil", "c", "session_2026-01-16_01-00-00_000000_1")
 LIVE_KEY = SessionKey("default", "grows", "session_2026-01-16_02-00-00_000000_1")
+FAILED_JOB = SessionKey("evil", "job", "session_2026-01-16_00-00-00_000000_1")
+DRIVER_SAID = "Job entrypoint command failed with exit code 1, last available logs:\nTraceback (most recent call last):\n  File \"a.py\", line 1, in <module>\nKeyError: 'epochs'"
+WORKERS_LOG = "worker-fac6e0a86610a5774f5caf44cf44b998caf573ddc4ce8a7a4d59415a-02000000-25784.err"
+"""Of the worker that ran the task ``fails`` of the exported session."""
+WORKER_SAID = "".join(f"line {number}\n" for number in range(50))
 
 
 class Site:
@@ -74,7 +79,20 @@ class Site:
             await writer.begin(ended_ms=RECORDS - 1000 * number)
             states = ("RUNNING", "FAILED") if number == 7 else ("RUNNING", "FINISHED")
             await writer.write(defined_task(1) + task_states(1, *states))
+        await self._failed_job()
         await self._hostile()
+
+    async def _failed_job(self) -> None:
+        writer = SegmentWriter(self.store, FAILED_JOB)
+        await writer.begin(ended_ms=RECORDS)
+        told = {
+            "submission_job_id": "raysubmit_1",
+            "status": "FAILED",
+            "entrypoint": "python a.py",
+            "message": DRIVER_SAID,
+        }
+        line = {"event_id": "1", "timestamp": 1, "source_type": "EXPORT_SUBMISSION_JOB", "event_data": told}
+        await writer.write([json.dumps(line).encode() + b"\n"], dialect="export_api")
 
     async def _hostile(self) -> None:
         writer = SegmentWriter(self.store, HOSTILE_KEY)
@@ -88,11 +106,12 @@ class Site:
         await writer.write(lines)
 
     async def _logs(self) -> None:
-        """One log file of the exported session, stored as a collector does."""
+        """Two log files of the exported session, stored as a collector does."""
         with TemporaryDirectory() as name:
             folder = Path(name) / self.exported.session / "logs"
             await to_thread.run_sync(partial(folder.mkdir, parents=True))
             await to_thread.run_sync((folder / "raylet.out").write_text, "what the raylet said\n")
+            await to_thread.run_sync((folder / WORKERS_LOG).write_text, WORKER_SAID)
             node, patience = head_node(DATA / "export"), Patience(self.store)
             following = LogFollower(LogConfig(), self.store, patience, self.exported, node, Path(name), until="read")
             await following.run()
@@ -102,6 +121,19 @@ class Site:
 
         async def write() -> None:
             await self.live.write(tasks(10, first=first), created_ns=NOW * 1_000_000)
+
+        self.server.call(write)
+
+    def fail(self, first: int, message: str = "first") -> None:
+        """One more of its tasks fails."""
+        (told,) = task_states(first, "RUNNING", "FAILED")
+        failure = json.loads(told)
+        error = {"errorType": "TASK_EXECUTION_EXCEPTION", "errorMessage": message}
+        failure["taskLifecycleEvent"]["rayErrorInfo"] = error
+        lines = [*defined_task(first), json.dumps(failure).encode() + b"\n"]
+
+        async def write() -> None:
+            await self.live.write(lines, created_ns=NOW * 1_000_000)
 
         self.server.call(write)
 
@@ -138,8 +170,11 @@ PAGES = {
 }
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [(WIDE, "light"), (WIDE, "dark"), (NARROW, "dark"), (PHONE, "light")],
+    ids=["wide-light", "wide-dark", "narrow-dark", "phone-light"],
+)
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_opens_without_a_fault_and_everyone_can_use_it(
     browser: Browser, site: Site, name: str, size: dict[str, int], scheme: str
@@ -165,7 +200,7 @@ def test_a_page_opens_without_a_fault_and_everyone_can_use_it(
 def test_sessions_are_counted_as_they_come_into_sight_and_failures_strike_the_eye(browser: Browser, site: Site) -> None:
     with visit(browser, site.base) as visited:
         page = visited.open("/", "#sessions tbody tr")
-        expect(page.locator("#said")).to_have_text(f"{OTHERS + 4} sessions")
+        expect(page.locator("#said")).to_have_text(f"{OTHERS + 5} sessions")
         expect(page.locator("#sessions tbody tr")).to_have_count(50)
         counted(page)
         row = page.locator(
@@ -186,13 +221,13 @@ def test_searching_filtering_sorting_and_paging_ask_the_server_and_stay_in_the_a
     with visit(browser, site.base) as visited:
         page = visited.open("/", rows)
         page.get_by_role("button", name="Next").click()
-        expect(page.locator("#range")).to_have_text(f"51–{OTHERS + 4}")
+        expect(page.locator("#range")).to_have_text(f"51–{OTHERS + 5}")
         expect(page.get_by_role("button", name="Next")).to_be_disabled()
         page.get_by_role("button", name="Previous").click()
         expect(page.locator("#range")).to_have_text("1–50")
         page.get_by_label("Search sessions").fill("cluster-1 team")
         expect(page.locator(rows)).to_have_count(11)
-        expect(page.locator("#said")).to_have_text(f"11 of {OTHERS + 4} sessions")
+        expect(page.locator("#said")).to_have_text(f"11 of {OTHERS + 5} sessions")
         assert "search=cluster-1+team" in page.url
         page.get_by_label("Search sessions").fill("")
         page.get_by_label("Namespace").select_option("default")
@@ -287,7 +322,7 @@ def test_the_list_can_be_used_from_the_keyboard_alone(browser: Browser, site: Si
         page.wait_for_selector("#sessions tbody tr")
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", PAGES.keys() - {"token"})  # which begins in its field, as it should
 def test_tabbing_reaches_everything_in_order_and_the_focus_is_always_seen(
     browser: Browser, site: Site, name: str
 ) -> None:
@@ -341,7 +376,7 @@ def test_the_keys_are_told_and_the_theme_chosen_stays(browser: Browser, site: Si
 
 def test_markup_in_names_errors_and_owners_is_shown_as_text(browser: Browser, site: Site) -> None:
     with visit(browser, site.base) as visited:
-        page = visited.open("/?namespace=evil", "#sessions tbody .tasks")
+        page = visited.open("/?namespace=evil&search=evil/c/", "#sessions tbody .tasks")
         expect(page.locator("td.col-owner")).to_have_text(f"{HOSTILE} {HOSTILE}")
         _is_harmless(page)
         page = visited.open(at(HOSTILE_KEY, "overview"), "#durations")
@@ -424,6 +459,7 @@ def test_every_curl_line_of_a_session_answers(browser: Browser, site: Site) -> N
     with visit(browser, site.base) as visited:
         page = visited.open(at(site.recorded, "overview"), "#durations")
         links = [link.get_attribute("href") or "" for link in page.locator(".curl a, a.tile, .said a").all()]
+        links.remove("#failures")  # further down
         assert len(links) >= 10
         for link in links:
             assert page.request.get(link).status == 200, link
@@ -441,11 +477,56 @@ def test_a_nodes_log_files_are_asked_for_when_someone_opens_them(browser: Browse
         assert sum("/api/v0/logs?node_id=" in url for url in asked) == 1
 
 
+def test_a_failures_error_and_the_end_of_its_log_are_two_clicks_from_the_list(browser: Browser, site: Site) -> None:
+    with visit(browser, site.base) as visited:
+        page = visited.open("/?search=demo-export", "#sessions tbody .tasks")
+        page.get_by_role("link", name="11 failed").click()
+        page.wait_for_selector("#durations")
+        row = page.locator("section[aria-labelledby=failures] tr", has_text="ValueError: always fails")
+        row.locator("summary").click()
+        expect(row.locator("pre").first).to_contain_text('raise ValueError("always fails")')
+        expect(row).to_contain_text("the end of stderr of its worker")
+        expect(row.locator("pre").nth(1)).to_have_text("\n".join(f"line {number}" for number in range(20, 50)))
+        assert serious_faults(page) == []
+
+
+def test_what_is_open_and_in_focus_stays_so_while_the_session_grows(browser: Browser, site: Site) -> None:
+    with visit(browser, site.base) as visited:
+        visited.page.clock.install()
+        page = visited.open(at(LIVE_KEY, "overview"), "#durations")
+        failing = page.locator("section[aria-labelledby=failures]")
+        finished = page.locator(".tile", has_text="finished").locator("b")
+        site.fail(first=5000)
+        page.clock.run_for(6000)
+        failing.locator("summary").click()
+        expect(failing.locator("pre")).to_have_text("first")
+        before = int(finished.text_content() or "")
+        site.grow(first=6000)
+        site.fail(first=5001, message="first")
+        page.clock.run_for(6000)
+        expect(finished).to_have_text(str(before + 10))
+        expect(failing.locator(".pill.bad")).to_have_text("2")
+        expect(failing.locator("summary")).to_be_focused()
+        expect(failing.locator("pre")).to_have_text("first")
+
+
+def test_a_failed_job_stands_before_failed_tasks_with_what_its_driver_said(browser: Browser, site: Site) -> None:
+    with visit(browser, site.base) as visited:
+        page = visited.open("/?search=evil/job", "#sessions .tasks")
+        page.get_by_role("link", name="job failed").click()
+        row = page.locator("section[aria-labelledby=failures] tbody tr").first
+        expect(row.locator(".pill")).to_have_text("job")
+        row.locator("summary").click()
+        expect(row.locator("summary")).to_have_text("KeyError: 'epochs'")
+        expect(row.locator("pre")).to_contain_text("Traceback")
+        expect(row).to_contain_text("No log: ")
+
+
 def test_logs_that_were_never_stored_are_said_in_rays_words(browser: Browser, site: Site) -> None:
     with visit(browser, site.base, faults=True) as visited:  # Ray's own answer is a 500 in plain text
         page = visited.open(at(site.recorded, "overview"), "#durations")
         page.locator("section[aria-labelledby=nodes] summary").click()
-        place = page.locator("section[aria-labelledby=nodes] details div")
+        place = page.locator("section[aria-labelledby=nodes] details")
         expect(place).to_contain_text("No log file can be listed: Agent for node id")
 
 
@@ -468,10 +549,10 @@ def test_a_session_that_grows_is_shown_as_it_is_now(browser: Browser, site: Site
         visited.page.clock.install()
         page = visited.open(at(LIVE_KEY, "overview"), "#durations")
         expect(page.locator(".title .status")).to_have_text("live")
-        before = int(page.locator(".tile b").first.text_content() or "")
+        before = int(page.locator(".tile", has_text="finished").locator("b").text_content() or "")
         site.grow(first=2000)
         page.clock.run_for(6000)
-        expect(page.locator(".tile b").first).to_have_text(str(before + 10))
+        expect(page.locator(".tile", has_text="finished").locator("b")).to_have_text(str(before + 10))
 
 
 def test_latest_and_live_lead_to_the_session_of_that_moment(browser: Browser, site: Site) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from starlette.applications import Starlette
-from support.captures import DATA
+from support.captures import DATA, head_node
 from support.client import client, running
 from support.recorded_store import put_recording
 from support.sessions import NODE, SegmentWriter, WrappedStore, defined_task, finished_task, task_states, tasks
 
 from api.overviews import MAX_SEGMENTS, PUT_AGE_MS, SILENT_MS, parse_summary
+from api.routes.log_ends import LINES, MAX_BYTES
 from api.status import LOST_AFTER_MS
+from pipeline.config import LogConfig
 from pipeline.errors import Denied
 from pipeline.layout import SessionKey
+from pipeline.logs import LogFollower
+from pipeline.patience import Patience
 
 pytestmark = pytest.mark.anyio
 
@@ -412,6 +417,7 @@ async def test_two_sessions_are_compared_by_name() -> None:
     assert rows == {"load": ["count", "failed"], "new": ["only_b"], "same": []}
     assert list(rows) == ["load", "new", "same"]
     assert (answer["comparison"]["different"], answer["comparison"]["row_count"]) == (2, 3)
+    assert answer["comparison"]["failures"] == [{"error_type": "", "message": "", "a": 0, "b": 1}]
 
 
 @pytest.mark.parametrize(
@@ -441,3 +447,76 @@ async def test_nothing_of_these_is_kept_by_caches() -> None:
         for path in ("/v1/sessions", f"/sessions/{known}/v1/summary", f"/sessions/{known}/v1/overview"):
             assert (await http.get(path)).headers["cache-control"] == "no-store"
     assert NODE in next(name for name in store.gets if "/events/" in name)
+
+
+# -- the ends of logs -------------------------------------------------------------------------
+
+WORKER = "fac6e0a86610a5774f5caf44cf44b998caf573ddc4ce8a7a4d59415a"
+FAILS, FLAKY = "e5cbd90b7f1fb776ffffffffffffffffffffffff02000000", "e082c90ab8422b00ffffffffffffffffffffffff02000000"
+
+
+async def put_logs(store: WrappedStore, known: SessionKey, folder: Path, logs: dict[str, bytes]) -> None:
+    """Log files of the recorded session's node, stored as a collector does."""
+    place = folder / known.session / "logs"
+    place.mkdir(parents=True)
+    for name, content in logs.items():
+        (place / name).write_bytes(content)
+    node, patience = head_node(DATA / "export"), Patience(store)
+    await LogFollower(LogConfig(), store, patience, known, node, folder, until="read").run()
+
+
+async def test_the_end_of_an_attempts_log_is_bounded_and_says_where_the_rest_is(tmp_path: Path) -> None:
+    store = WrappedStore()
+    known = await put_recording(store, DATA / "export", "default", "demo", ended_ms=RECORDS)
+    lines = b"".join(b"\x1b[31mline %d\x1b[0m\n" % number for number in range(5 * LINES))
+    logs = {f"worker-{WORKER}-02000000-25784.err": lines, f"worker-{WORKER}-02000000-25784.out": b"x" * (MAX_BYTES + 9)}
+    await put_logs(store, known, tmp_path, logs)
+    async with client(store) as http:
+        told = await ask(http, f"/sessions/{known}/v1/log_ends", task_id=FAILS, attempt_number="1")
+        err, out = told["ends"]
+        assert (err["of"], out["of"]) == ("stderr of its worker", "stdout of its worker")
+        assert err["text"].split("\n") == [f"line {number}" for number in range(4 * LINES, 5 * LINES)]
+        assert out["text"] == "x" * MAX_BYTES
+        assert (err["whole"], out["whole"], told["why"]) == (False, False, "")
+
+
+async def test_a_drivers_log_is_found_by_its_submission_and_can_be_asked_for_whole(tmp_path: Path) -> None:
+    store = WrappedStore()
+    known = await put_recording(store, DATA / "export", "default", "demo", ended_ms=RECORDS)
+    submission = "raysubmit_aa8CPRXuvUK6CrWc"
+    await put_logs(store, known, tmp_path, {f"job-driver-{submission}.log": b"said\n"})
+    async with client(store) as http:
+        (end,) = (await ask(http, f"/sessions/{known}/v1/log_ends", submission_id=submission))["ends"]
+        assert (end["of"], end["text"], end["whole"]) == ("driver", "said", True)
+        assert (await http.get(f"/sessions/{known}/api/v0/logs/file?{end['query']}")).text == "said\n"
+
+
+async def test_a_log_that_is_shorter_than_the_attempts_part_is_not_there_yet(tmp_path: Path) -> None:
+    store = WrappedStore()
+    known = await put_recording(store, DATA / "export", "default", "demo", ended_ms=RECORDS)
+    await put_logs(store, known, tmp_path, {f"worker-{WORKER}-02000000-25784.err": b""})
+    async with client(store) as http:
+        told = await ask(http, f"/sessions/{known}/v1/log_ends", task_id=FLAKY, attempt_number="0")
+        assert told == {"ends": [], "why": "it is not in the store yet"}
+
+
+@pytest.mark.parametrize("asked", [{"task_id": "ab" * 24}, {"task_id": "zz"}, {"submission_id": "nobody"}])
+async def test_a_log_that_nobody_has_is_no_error_but_a_reason(asked: dict[str, str]) -> None:
+    store = WrappedStore()
+    known = await put_recording(store, DATA / "export", "default", "demo", ended_ms=RECORDS)
+    async with client(store) as http:
+        told = await ask(http, f"/sessions/{known}/v1/log_ends", **asked)
+        assert told["ends"] == []
+        assert told["why"]
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"task_id": "ab", "attempt_number": "-1"}, {"task_id": "ab", "attempt_number": "²"}]
+)
+async def test_a_question_for_no_log_is_refused(asked: dict[str, str]) -> None:
+    store = WrappedStore()
+    await put(store, key(1), tasks(1))
+    async with client(store) as http:
+        answer = await http.get(f"/sessions/{key(1)}/v1/log_ends", params=asked)
+        assert answer.status_code == 400
+        assert answer.json()["result"] is False

@@ -24,7 +24,7 @@ ADDRESSES = {
     "session.html": f"/sessions/{KEY}/overview",
     "tail.html": f"/sessions/{KEY}/tail",
 }
-BUDGET = 100_000
+BUDGET = 110_000
 MADE_FROM_STRINGS = (
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|srcdoc|javascript:"
 )

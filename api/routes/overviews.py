@@ -4,6 +4,7 @@
 /v1/compare?a=…&b=…               two sessions, each as namespace/name/session
 /sessions/…/v1/overview           one session at a glance: bins
 /sessions/…/v1/summary            its line of the list, counted: load
+/sessions/…/v1/log_ends           what was logged last by what failed (``log_ends.py``)
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, get_args
 
+import msgspec
 from anyio import to_thread
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -22,6 +24,7 @@ from api.auth import check_namespace, may_see
 from api.overviews import Overviews
 from api.query import BadQuery
 from api.reader import SessionReader
+from api.routes.log_ends import log_ends
 from api.routes.session import named, opened, query_of, while_connected
 from api.sessions import Sessions
 from api.status import Status
@@ -110,7 +113,8 @@ async def _open_both(sessions: Sessions, sides: list[tuple[str, str, str]]) -> l
 
 
 def _line(overviews: Overviews, reader: SessionReader, summary: Summary) -> Line:
-    return line(overviews.metadata(reader), summary, overviews.now_ms())
+    shown = line(overviews.metadata(reader), summary, overviews.now_ms())
+    return msgspec.structs.replace(shown, ray_version=reader.ray_version)
 
 
 async def _metadata(sessions: Sessions, key: SessionKey) -> SessionMetadata:
@@ -164,4 +168,8 @@ def _answer(body: bytes, background: BackgroundTask | None = None) -> Response:
 
 
 ROUTES = [Route("/v1/sessions", _sessions), Route("/v1/compare", _compare)]
-SESSION_ROUTES = [Route("/v1/overview", _overview), Route("/v1/summary", _summary)]
+SESSION_ROUTES = [
+    Route("/v1/overview", _overview),
+    Route("/v1/summary", _summary),
+    Route("/v1/log_ends", log_ends),
+]

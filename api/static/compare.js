@@ -1,5 +1,5 @@
 // Two sessions side by side, from v1/compare: A before, B after. What differs is marked and stands first.
-import { $, ROOT, ask, duration, h, number, problem, ranked, sessionId, sessionPath, setUp, sortable, stateBar, statusMark, time, words } from "./page.js";
+import { $, ROOT, ask, duration, h, number, plural, problem, ranked, sessionId, sessionPath, setUp, sortable, stateBar, statusMark, time, words } from "./page.js";
 
 const asked = Object.fromEntries(["a", "b"].map((side) => [side, new URLSearchParams(location.search).get(side) ?? ""]));
 let compared = null;
@@ -28,8 +28,7 @@ function show() {
   const { a, b, comparison } = compared;
   document.title = `${a.name} and ${b.name} compared`;
   $("#page").replaceChildren(
-    h("div", { class: "sides" }, side("A", a), side("B", b)),
-    totals(a, b),
+    ...[h("div", { class: "sides" }, side("A", a), side("B", b)), totals(a, b), failures(comparison)].filter(Boolean),
     h("section", { class: "panel", "aria-labelledby": "names" },
       h("div", { class: "head" }, h("h2", { id: "names" }, "Tasks"),
         h("span", { class: "quiet" }, `${number(comparison.different)} of ${number(comparison.row_count)} ${comparison.grouped_by === "function" ? "functions" : "names"} differ`)),
@@ -83,6 +82,23 @@ function total({ what, state, kind, one, other }, several) {
     h("td", { class: "right" }, one === other ? h("span", { class: "quiet" }, "same") : h("b", {}, signed(other - one))));
 }
 
+/** Kinds of failures; those that only one side has stand first. */
+function failures({ failures: kinds, failure_count: count }) {
+  if (!count) return null;
+  const aside = count > kinds.length ? `${number(kinds.length)} of ${number(count)} kinds` : plural(count, "kind");
+  const heads = [["Error"], ["A", "right"], ["B", "right"], ["B − A", "right"]];
+  return h("section", { class: "panel", "aria-labelledby": "failures" },
+    h("div", { class: "head" }, h("h2", { id: "failures" }, "Failures"), h("span", { class: "quiet" }, aside)),
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Failures by kind" }, h("table", {},
+      h("thead", {}, h("tr", {}, heads.map(([text, style]) => h("th", { scope: "col", class: style }, text)))),
+      h("tbody", {}, kinds.map((kind) => h("tr", {},
+        h("td", { class: "wrap" }, h("div", { class: "quiet mono" }, kind.error_type || "no error type"),
+          h("span", { class: "mono" }, kind.message || "(no message)"), kind.a && kind.b ? null : h("span", {}, " ", h("span", { class: "pill wait" }, kind.a ? "only in A" : "only in B"))),
+        h("td", { class: "right" }, number(kind.a)),
+        h("td", { class: "right" }, number(kind.b)),
+        h("td", { class: "right" }, kind.a === kind.b ? h("span", { class: "quiet" }, "same") : h("b", { class: kind.b > kind.a ? "bad" : "done" }, signed(kind.b - kind.a)))))))));
+}
+
 const signed = (value) => (value > 0 ? `+${number(value)}` : `−${number(-value)}`);
 
 // -- names ------------------------------------------------------------------------------------
@@ -134,7 +150,7 @@ function row({ name, a, b, p50_ratio, p95_ratio, differs }) {
     cell(ratio === null ? missing.cloneNode(true) : `× ${ratio >= 100 ? number(ratio) : ratio.toFixed(2)}`, differs.includes(key.slice(0, 3)), ratio > 1),
   ];
   return h("tr", {},
-    h("td", { class: "wrap name mono" }, name || h("span", { class: "quiet" }, "(no name)"), both ? null : h("span", {}, " ", h("span", { class: "pill wait" }, a ? "only in A" : "only in B"))),
+    h("td", { class: "wrap name" }, h("div", { class: "named" }, name ? h("span", { class: "clamp mono", title: name }, name) : h("span", { class: "quiet" }, "(no name)"), both ? null : h("span", { class: "pill wait" }, a ? "only in A" : "only in B"))),
     cell(a ? number(a.attempts) : missing.cloneNode(true), false, undefined, true),
     cell(b ? number(b.attempts) : missing.cloneNode(true), differs.includes("count")),
     cell(a ? number(a.failed) : missing.cloneNode(true), false, undefined, true),

@@ -70,6 +70,9 @@ export function ownSession() {
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 export const number = (value) => whole.format(value);
 
+/** 1 session, 2 sessions. */
+export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
+
 /** 12 ms, 3.4 s, 5 m 06 s, 2 h 03 m, 4 d 05 h. */
 export function duration(ms) {
   if (ms === null || ms === undefined) return "–";
@@ -108,6 +111,14 @@ export function ago(ms, now = Date.now()) {
 }
 
 export const bytes = (size) => (size < 1e6 ? `${Math.round(size / 1e3)} kB` : `${(size / 1e6).toFixed(1)} MB`);
+
+/** The line of a message that says what went wrong: of a traceback the exception, otherwise the first. */
+export function telling(message) {
+  const lines = message.split("\nSystem error:", 1)[0].split("\n");
+  const frame = lines.findLastIndex((line) => line.startsWith('  File "'));
+  const said = (line) => /^\S/.test(line) && !/^(CreationTaskError: )?User exception:$/.test(line);
+  return lines.slice(frame + 1).find(said) ?? lines.find((line) => line.trim()) ?? "";
+}
 
 // -- states -----------------------------------------------------------------------------------
 
@@ -253,6 +264,14 @@ function helpDialog(keys) {
     h("form", { method: "dialog" }, h("h2", { id: "keys-title" }, "Keys"), h("dl", {}, rows), h("button", {}, "Close")),
   );
 }
+
+/** The page of a task in the Ray dashboard, relative to its session. */
+export const taskPage = ({ task_id: task, actor_id: actor, job_id: job }) =>
+  actor ? `#/actors/${actor}/tasks/${task}` : `#/jobs/${job ?? ""}/tasks/${task}`;
+
+/** The query of a list of tasks for those that have a value. */
+export const tasksWith = (key, value) =>
+  `api/v0/tasks?${new URLSearchParams({ detail: "1", limit: "1000", filter_keys: key, filter_predicates: "=", filter_values: value })}`;
 
 /** Moves the focus to the next or previous of the elements that a selector finds. */
 export function step(selector, by) {

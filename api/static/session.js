@@ -1,5 +1,5 @@
 // One session at a glance. Everything comes from one answer (v1/overview); the rest of the page is links.
-import { $, ROOT, ago, ask, duration, h, number, ownSession, poll, problem, ranked, sessionId, sessionPath, setUp, sortable, stamp, statusMark, svg, time, words, bytes, kindOf } from "./page.js";
+import { $, ROOT, ago, ask, bytes, duration, h, kindOf, number, ownSession, plural, poll, problem, ranked, sessionId, sessionPath, setUp, sortable, stamp, statusMark, svg, taskPage, tasksWith, telling, time, words } from "./page.js";
 
 const EVERY = 5000;
 const PROGRESS_EVERY = 400;
@@ -7,7 +7,7 @@ const HEIGHT = 120;
 
 let own = ownSession();
 const at = (rest = "") => new URL(sessionPath(own, rest), ROOT).href;
-const opened = new Set(); // details that are open, by key: they stay so when the page is drawn again
+const kept = new Map(); // details by key: they stay the elements they were when the page is drawn again
 let sort = { key: "p95_ms", descending: true };
 let last = "";
 let names = null;
@@ -66,18 +66,27 @@ function watchProgress() {
 
 function show({ session, overview, completeness }) {
   document.title = `${session.name} · ${session.session}`;
-  const focus = document.activeElement?.dataset?.sort;
+  const focused = $("#page").contains(document.activeElement) ? document.activeElement : null;
+  const first = names === null;
   $("#head").replaceChildren(...heading(session));
   names = overview;
   $("#page").replaceChildren(
     summary(session, overview, completeness),
-    ...(overview.activity.running.length ? [picture(overview.activity, session)] : []),
     failures(overview),
+    ...(overview.activity.running.length ? [picture(overview.activity, session)] : []),
     durations(overview),
     h("div", { class: "columns" }, jobs(overview), nodes(overview)),
     rawApi(session),
   );
-  if (focus) $(`[data-sort="${focus}"]`)?.focus();
+  if (focused) alike(focused)?.focus({ preventScroll: true });
+  if (first && location.hash === "#failures") $("#failures")?.scrollIntoView();
+}
+
+/** What stands where an element stood before the page was drawn again. */
+function alike(old) {
+  if (old.isConnected) return old;
+  const said = (element) => JSON.stringify([element.getAttribute("href"), element.getAttribute("aria-label"), element.textContent]);
+  return [...$("#page").querySelectorAll(old.tagName)].find((element) => said(element) === said(old));
 }
 
 function heading(session) {
@@ -128,11 +137,9 @@ function tiles(counts) {
   const states = ranked(counts);
   if (!states.length) return h("p", { class: "said quiet" }, "No task was recorded.");
   return h("div", { class: "tiles" }, states.map(([state, count, kind]) =>
-    h("a", { class: `tile ${kind}`, href: at(`api/v0/tasks?${filter("state", state)}`), title: `Tasks ${words(state)} as Ray lists them (JSON)` },
+    h("a", { class: `tile ${kind}`, ...(state === "FAILED" ? { href: "#failures" } : { href: at(tasksWith("state", state)), title: `Tasks ${words(state)} as Ray lists them (JSON)` }) },
       h("b", {}, number(count)), h("span", {}, words(state)))));
 }
-
-const filter = (key, value) => new URLSearchParams({ detail: "1", limit: "1000", filter_keys: key, filter_predicates: "=", filter_values: value });
 
 function completenessLine({ complete, warning }, records) {
   const link = h("a", { href: at("completeness") }, "what it has and lacks");
@@ -166,13 +173,13 @@ function picture(activity, session) {
   }
   const total = bins * bin;
   const failures = failed.reduce((sum, count) => sum + count, 0);
-  const text = `Tasks over ${duration(total)}: up to ${fine(Math.max(...running))} running and ${fine(Math.max(...waiting))} waiting at a time, ${number(failures)} failures.`;
+  const text = `Tasks over ${duration(total)}: up to ${fine(Math.max(...running))} running and ${fine(Math.max(...waiting))} waiting at a time, ${plural(failures, "failure")}.`;
   const labels = [0, 0.25, 0.5, 0.75, 1].map((share) => start + total * share);
   const day = total > 20 * 3600e3;
   return h(
     "section",
     { class: "panel", "aria-labelledby": "activity-title" },
-    h("div", { class: "head" }, h("h2", { id: "activity-title" }, "Activity"), h("span", { class: "quiet" }, `up to ${fine(most)} tasks at a time`),
+    h("div", { class: "head" }, h("h2", { id: "activity-title" }, "Activity"), h("span", { class: "quiet" }, `up to ${fine(most)} ${most === 1 ? "task" : "tasks"} at a time`),
       h("span", { class: "end" })),
     h("figure", {},
       svg("svg", { viewBox: `0 0 ${bins} ${HEIGHT + 20}`, preserveAspectRatio: "none", role: "img", "aria-label": text },
@@ -195,40 +202,91 @@ function panel(id, title, aside, ...content) {
   return h("section", { class: "panel", "aria-labelledby": id }, h("div", { class: "head" }, h("h2", { id }, title), aside ? h("span", { class: "quiet" }, aside) : null), content);
 }
 
-function table(label, head, rows) {
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, h("table", {}, h("thead", {}, head), h("tbody", {}, rows)));
+function table(label, head, rows, style = null) {
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, h("table", { class: style }, h("thead", {}, head), h("tbody", {}, rows)));
 }
 
 const heads = (...columns) => h("tr", {}, columns.map(([text, style]) => h("th", { scope: "col", class: style }, text)));
 
-function failures({ failures: found, counts }) {
+/** Jobs that failed, then attempts by what went wrong. */
+function failures({ failures: found, counts, jobs: all }) {
   const total = Object.values(counts.tasks).reduce((sum, count) => sum + count, 0);
-  if (!found.total) return total ? panel("failures", "Failures", null, h("p", { class: "said quiet" }, h("span", { class: "done" }, "✓ "), "No attempt failed.")) : h("span");
-  const more = found.group_count > found.groups.length ? `, the ${found.groups.length} largest of ${number(found.group_count)} kinds` : `, ${number(found.group_count)} kinds`;
-  return panel("failures", "Failures", `${number(found.total)} of ${number(total)} attempts${more}`,
-    table("Failures", heads(["Count", "right"], ["Error"], ["Tasks"], ["Last"], ["", ""]), found.groups.map(failureRow)));
+  const broken = all.filter((job) => job.status === "FAILED");
+  if (!found.total && !broken.length) return total ? panel("failures", "Failures", null, h("p", { class: "said quiet" }, h("span", { class: "done" }, "✓ "), "No attempt failed.")) : h("span");
+  const kinds = found.group_count > found.groups.length ? `the ${found.groups.length} largest of ${number(found.group_count)} kinds` : plural(found.group_count, "kind");
+  const aside = [broken.length ? plural(broken.length, "job") : null, found.total ? `${number(found.total)} of ${plural(total, "attempt")}, ${kinds}` : null].filter(Boolean).join(" · ");
+  return panel("failures", "Failures", aside,
+    table("Failures", heads(["Count", "right"], ["Error"], ["Tasks", "names"], ["Last"], ["", ""]), [...broken.map(brokenJob), ...found.groups.map(failureRow)], "stack"));
 }
 
 function failureRow(group) {
-  const key = `${group.error_type} ${group.message}`;
-  const example = group.example;
+  const { example } = group;
   const rest = group.name_count - group.names.length;
-  const job = example.job_id ?? "";
-  const page = example.actor_id ? `#/actors/${example.actor_id}/tasks/${example.task_id}` : `#/jobs/${job}/tasks/${example.task_id}`;
   return h("tr", {},
     h("td", { class: "right" }, h("span", { class: "pill bad" }, number(group.count))),
-    h("td", { class: "wrap" },
+    h("td", { class: "wrap error" },
       h("div", { class: "quiet mono" }, group.error_type || "no error type"),
-      disclosure(key, h("span", { class: "mono" }, group.message || "(no message)"), h("pre", {}, example.message || "(no message)"))),
-    h("td", { class: "wrap" }, group.names.map(({ name, count }, place) => [place ? ", " : "", h("span", { class: "mono" }, name), group.names.length > 1 || rest ? h("span", { class: "quiet" }, ` ×${number(count)}`) : null]), rest ? h("span", { class: "quiet" }, ` and ${number(rest)} more names`) : null),
+      disclosure(`failure ${group.error_type} ${group.message}`, h("span", { class: "mono clamp" }, group.message || "(no message)"), () => [
+        h("p", { class: "quiet" }, group.count > 1 ? "The last of them: " : null, h("span", { class: "mono" }, `task ${example.task_id}`), example.attempt_number ? ` attempt ${example.attempt_number}` : null),
+        h("pre", { tabindex: "0" }, example.message || "(no message)"),
+        logEnds({ task_id: example.task_id, attempt_number: example.attempt_number })])),
+    h("td", { class: "wrap names" }, group.names.map(({ name, count }) => h("div", { class: "clamp mono", title: name }, group.names.length > 1 || rest ? h("span", { class: "quiet" }, `${number(count)} × `) : null, name)), rest ? h("div", { class: "quiet" }, `and ${plural(rest, "more name")}`) : null),
     h("td", {}, time(group.last_ms, { text: group.last_ms ? stamp(group.last_ms).slice(5) : "–" })),
-    h("td", { class: "right" }, h("a", { href: at(page), "aria-label": `Task ${example.task_id} in the Ray dashboard` }, "task"), " · ",
-      h("a", { href: at(`api/v0/tasks?${filter("task_id", example.task_id)}`), "aria-label": `Task ${example.task_id} as JSON` }, "JSON")));
+    h("td", { class: "right" }, h("a", { href: at(taskPage(example)), "aria-label": `Task ${example.task_id} in the Ray dashboard` }, "task"), " · ",
+      h("a", { href: at(tasksWith("task_id", example.task_id)), "aria-label": `Task ${example.task_id} as JSON` }, "JSON")));
 }
 
+function brokenJob(job) {
+  const id = job.submission_id ?? job.job_id ?? "";
+  return h("tr", {},
+    h("td", { class: "right" }, h("span", { class: "pill bad" }, "job")),
+    h("td", { class: "wrap error" },
+      h("div", { class: "quiet mono" }, id),
+      disclosure(`job ${id}`, h("span", { class: "mono clamp" }, telling(job.message) || "(no message)"), () => [
+        h("pre", { tabindex: "0" }, job.message || "(no message)"),
+        job.submission_id ? logEnds({ submission_id: job.submission_id }) : null])),
+    h("td", { class: "wrap names" }, h("div", { class: "clamp mono", title: job.entrypoint }, job.entrypoint || "–")),
+    h("td", {}, time(job.end_ms, { text: job.end_ms ? stamp(job.end_ms).slice(5) : "–" })),
+    h("td", { class: "right" }, h("a", { href: at(`#/jobs/${encodeURIComponent(id)}`), "aria-label": `Job ${id} in the Ray dashboard` }, "job"), " · ",
+      h("a", { href: at(`api/jobs/${encodeURIComponent(id)}`), "aria-label": `Job ${id} as JSON` }, "JSON")));
+}
+
+/** Something to open, which shows what was so when it was opened: nothing moves under the eyes of who reads. */
 function disclosure(key, head, body) {
-  const element = h("details", { class: "message", open: opened.has(key), ontoggle: (event) => (event.target.open ? opened.add(key) : opened.delete(key)) }, h("summary", {}, head), body);
-  return element;
+  const known = kept.get(key);
+  if (known) {
+    known.body = body;
+    return known.element;
+  }
+  const place = h("div");
+  const item = { body, element: h("details", { class: "message", ontoggle: () => item.element.open && place.replaceChildren(...item.body().filter(Boolean)) }, h("summary", {}, head), place) };
+  kept.set(key, item);
+  return item.element;
+}
+
+/** What was logged last by what failed. */
+function logEnds(query) {
+  const place = h("div", {}, h("p", { class: "quiet" }, "Reading the log …"));
+  const fill = async () => {
+    try {
+      const { ends, why } = await ask(sessionPath(own, `v1/log_ends?${new URLSearchParams(query)}`));
+      const told = ends.filter((end) => end.text);
+      const silent = ends.filter((end) => !end.text).map((end) => end.of);
+      place.replaceChildren(
+        ...told.map(logEnd),
+        ...(silent.length ? [h("p", { class: "quiet" }, `Nothing was written to ${silent.join(" and ")}.`)] : []),
+        ...(ends.length ? [] : [h("p", { class: "quiet" }, `No log: ${why}`)]));
+    } catch (error) {
+      place.replaceChildren(h("p", { class: "quiet" }, `The log can't be read: ${error.message}`));
+    }
+  };
+  fill();
+  return place;
+}
+
+function logEnd({ of, text, whole, query }) {
+  const link = query ? [" · ", h("a", { href: at(`api/v0/logs/file?${query}`) }, whole ? "as a file" : "all of it")] : null;
+  return h("div", {}, h("p", { class: "quiet" }, whole ? of : `the end of ${of}`, link), h("pre", { tabindex: "0" }, text));
 }
 
 const NAME_COLUMNS = [
@@ -246,7 +304,7 @@ function durations({ names: rows, name_count: count, grouped_by: by }) {
   const aside = [by === "function" ? "by function, as names are too many" : "by name", count > rows.length ? `, the ${number(rows.length)} slowest of ${number(count)}` : ""].join("");
   return panel("durations", "Run times", aside,
     table("Run times", sortable(NAME_COLUMNS, sort, resort), all.map((row) => h("tr", {},
-      h("td", { class: "wrap mono" }, row.name || h("span", { class: "quiet" }, "(no name)")),
+      h("td", { class: "wrap" }, row.name ? h("div", { class: "clamp mono", title: row.name }, row.name) : h("span", { class: "quiet" }, "(no name)")),
       h("td", { class: "right" }, number(row.attempts)),
       h("td", { class: "right" }, row.failed ? h("span", { class: "pill bad" }, number(row.failed)) : h("span", { class: "quiet" }, "0")),
       ...["p50_ms", "p95_ms", "p99_ms", "max_ms"].map((key) => h("td", { class: "right" }, row[key] === null ? h("span", { class: "quiet" }, "–") : duration(row[key]))),
@@ -267,7 +325,7 @@ function jobs({ jobs: rows, counts }) {
       ? table("Jobs", heads(["Job"], ["Status"], ["Entrypoint"], ["Length", "right"]), rows.map((job) => h("tr", {},
           h("td", {}, h("a", { class: "mono", href: at(`#/jobs/${encodeURIComponent(job.job_id ?? job.submission_id)}`) }, job.submission_id ?? job.job_id ?? "–")),
           h("td", { title: job.message }, h("span", { class: kindOf(job.status) }, words(job.status))),
-          h("td", { class: "wrap mono" }, job.entrypoint || "–"),
+          h("td", { class: "wrap" }, h("div", { class: "clamp mono", title: job.entrypoint }, job.entrypoint || "–")),
           h("td", { class: "right", title: job.start_ms ? `started ${stamp(job.start_ms)}` : null }, job.start_ms && job.end_ms >= job.start_ms ? duration(job.end_ms - job.start_ms) : "–"))))
       : h("p", { class: "said quiet" }, "None was recorded."));
 }
@@ -293,17 +351,11 @@ const amount = (value) => (value === undefined ? "–" : String(+value.toFixed(2
 
 /** The list of a node's log files is asked for when someone opens it. */
 function logs(rows) {
-  return h("div", { class: "body" }, rows.slice(0, 20).map((node) => {
-    const key = `logs ${node.node_id}`;
+  return h("div", { class: "body" }, rows.slice(0, 20).map((node) => disclosure(`logs ${node.node_id}`, `Log files of ${node.ip || node.node_id.slice(0, 8)}`, () => {
     const place = h("div", {}, h("p", { class: "quiet" }, "…"));
-    const element = h("details", { ontoggle: () => {
-      if (!element.open) return void opened.delete(key);
-      opened.add(key);
-      fillLogs(node, place);
-    } }, h("summary", {}, `Log files of ${node.ip || node.node_id.slice(0, 8)}`), place);
-    element.open = opened.has(key);
-    return element;
-  }));
+    fillLogs(node, place);
+    return [place];
+  })));
 }
 
 async function fillLogs(node, place) {
@@ -322,7 +374,7 @@ async function fillLogs(node, place) {
 
 function rawApi(session) {
   const lines = [
-    ["Failed tasks", `api/v0/tasks?${filter("state", "FAILED")}`],
+    ["Failed tasks", tasksWith("state", "FAILED")],
     ["Tasks by name", "api/v0/tasks/summarize"],
     ["Actors", "api/v0/actors?detail=1"],
     ["Jobs", "api/jobs/"],

@@ -1,5 +1,5 @@
 // All sessions: a page of them from the server, kept up to date; those in sight are counted, a few at a time.
-import { $, ROOT, ago, ask, bytes, duration, h, number, poll, problem, ranked, byKind, sessionId, sessionPath, setUp, sortable, stamp, stateBar, statusMark, step, time, words } from "./page.js";
+import { $, ROOT, ago, ask, bytes, duration, h, number, plural, poll, problem, ranked, byKind, sessionId, sessionPath, setUp, sortable, stamp, stateBar, statusMark, step, time, words } from "./page.js";
 
 const EVERY = 5000;
 const LIMIT = 50;
@@ -86,7 +86,7 @@ function show() {
   empty.hidden = sessions.length > 0;
   $("#sessions").hidden = sessions.length === 0;
   empty.textContent = total ? "No session matches." : "No session yet. A collector beside a Ray node makes the first one.";
-  $("#said").textContent = matched === total ? `${number(total)} sessions` : `${number(matched)} of ${number(total)} sessions`;
+  $("#said").textContent = matched === total ? plural(total, "session") : `${number(matched)} of ${plural(total, "session")}`;
   $("#range").textContent = sessions.length ? `${number(offset + 1)}–${number(offset + sessions.length)}` : "";
   $("#previous").disabled = offset === 0;
   $("#next").disabled = offset + sessions.length >= matched;
@@ -131,7 +131,7 @@ function withCounts(known) {
 
 function row(known, style) {
   const id = sessionId(known);
-  const failed = known.summary?.counts.tasks.FAILED ?? 0;
+  const failed = (known.summary?.counts.tasks.FAILED ?? 0) + (known.summary?.counts.jobs.FAILED ?? 0);
   const pick = h("input", {
     type: "checkbox", data: { part: "pick" }, "aria-label": `Compare ${known.name} ${known.session}`,
     onchange: (event) => choose(known, event.target),
@@ -144,7 +144,7 @@ function row(known, style) {
     h("td", { class: "pick" }, pick),
     h("td", { class: "col-status" }, statusMark(known.status)),
     h("td", { class: "col-name", title: `${known.namespace}/${known.name}` },
-      h("a", { href: `${at}overview`, data: { part: "open" }, "aria-label": `${known.name}, ${known.session}` }, h("span", { class: "quiet ns" }, `${known.namespace}/`), known.name)),
+      h("a", { href: `${at}overview`, data: { part: "open" }, "aria-label": `${known.name}, ${known.session}` }, h("span", { class: "quiet ns" }, known.namespace), h("span", { class: "quiet slash" }, "/"), h("span", { class: "own" }, known.name))),
     h("td", { class: "col-session mono quiet", title: known.session }, known.session.replace(/^session_/, "")),
     h("td", { class: "col-owner", title: known.owner_name }, known.owner_kind ? h("span", { class: "quiet" }, `${known.owner_kind} `) : null, known.owner_name || (known.owner_kind ? "" : h("span", { class: "quiet" }, "–"))),
     h("td", { class: "col-start" }, time(known.created_ms, { seconds: false })),
@@ -168,7 +168,8 @@ function tasks(known, id) {
   }
   const counts = known.summary.counts.tasks;
   const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
-  if (!total) return h("span", { class: "quiet" }, "no tasks");
+  const jobs = known.summary.counts.jobs.FAILED ?? 0;
+  if (!total && !jobs) return h("span", { class: "quiet" }, "no tasks");
   const sums = byKind(counts);
   const whole = ranked(counts).map(([state, count]) => `${number(count)} ${words(state)}`).join(", ");
   const rest = [["run", "running"], ["wait", "waiting"], ["done", "finished"], ["quiet", "other"]]
@@ -178,10 +179,16 @@ function tasks(known, id) {
     "div",
     { class: "tasks", title: known.summary.complete ? whole : `${whole}; this session is incomplete` },
     stateBar(counts),
-    sums.bad ? h("span", { class: "pill bad" }, `${number(sums.bad)} failed`) : null,
-    h("span", { class: "rest" }, rest.join(" · ")),
+    jobs ? toFailures(known, "failed-jobs", jobs === 1 ? "job failed" : `${number(jobs)} jobs failed`) : null,
+    sums.bad ? toFailures(known, "failed", `${number(sums.bad)} failed`) : null,
+    h("span", { class: "rest" }, total ? rest.join(" · ") : "no tasks"),
     known.summary.complete ? null : h("span", { class: "pill wait" }, "incomplete"),
   );
+}
+
+/** To what went wrong. */
+function toFailures(known, part, text) {
+  return h("a", { class: "pill bad", href: new URL(sessionPath(known, "overview#failures"), ROOT).href, data: { part } }, text);
 }
 
 // -- counting what is in sight ----------------------------------------------------------------

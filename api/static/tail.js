@@ -1,6 +1,6 @@
 // A session's events as they happen, from {session}/live (server-sent events). Whatever comes in is bounded here:
 // at most MAX_ROWS rows stand on the page and as many wait for it; what is pushed out is counted.
-import { $, ROOT, ask, h, kindOf, number, ownSession, sessionId, sessionPath, setUp, stamp, statusMark, step, words } from "./page.js";
+import { $, ROOT, ask, h, kindOf, number, ownSession, plural, sessionId, sessionPath, setUp, stamp, statusMark, step, taskPage, telling, words } from "./page.js";
 
 const KINDS = ["task", "actor", "node", "job", "worker", "log", "session"];
 const FIELDS = ["name", "state", "job", "node"];
@@ -18,6 +18,7 @@ const totals = { received: 0, dropped: 0 };
 let source = null;
 let retry = 0;
 let ended = false;
+let heard = null; // the last word of a session that is lost
 let wait = RETRY_FIRST;
 let waiting = []; // events that are not on the page yet
 let drawing = false;
@@ -47,7 +48,7 @@ function connect() {
   source = new EventSource(new URL(`${sessionPath(own, "live")}?${asked}`, ROOT));
   source.addEventListener("open", () => {
     wait = RETRY_FIRST;
-    say("open", "Connected");
+    connected();
   });
   source.addEventListener("error", () => {
     if (source.readyState === EventSource.CONNECTING) return say("waiting", ended ? "The session has ended" : "Connection lost, trying again …");
@@ -61,6 +62,11 @@ function connect() {
   });
   for (const kind of KINDS) source.addEventListener(kind, (event) => take(kind, event));
   source.addEventListener("resync", () => add({ gap: "Events were missed here: the server no longer had them." }));
+}
+
+/** A stream of a lost session is open like any other, and tells nothing: then that is said. */
+function connected() {
+  say("open", heard === null ? "Connected" : `Connected; nothing was heard since ${stamp(heard)}`);
 }
 
 function disconnect() {
@@ -84,7 +90,7 @@ function say(state, text) {
   place.dataset.state = state;
   place.textContent = text;
   $("#again").hidden = state === "open" || ended;
-  $("#replay").hidden = state === "open" || !ended;
+  $("#replay").hidden = address.has("since") || !(ended || heard !== null);
 }
 
 // -- events to rows ---------------------------------------------------------------------------
@@ -100,6 +106,8 @@ function take(kind, event) {
   if (data === null || typeof data !== "object") data = { message: String(data) };
   if (kind === "session" && typeof data.status === "string") {
     ended = data.status === "ended";
+    heard = data.status === "lost" ? (data.heard_ms ?? data.created_ms ?? 0) : null;
+    if (source?.readyState === EventSource.OPEN) connected();
     $("#which").replaceChildren(sessionId(own), " ", statusMark(data.status));
   }
   add({ kind, data, at: Date.now() });
@@ -132,7 +140,7 @@ function draw() {
 }
 
 function showCounts() {
-  const parts = [`${number(totals.received)} events`, `${number(list.children.length)} on the page`];
+  const parts = [plural(totals.received, "event"), `${number(list.children.length)} on the page`];
   if (paused && waiting.length) parts.push(`${number(waiting.length)} waiting`);
   if (totals.dropped) parts.push(`${number(totals.dropped)} passed by unseen`);
   $("#counts").textContent = parts.join(" · ");
@@ -149,30 +157,35 @@ function row(item) {
     ontoggle: () => {
       if (!details.open) return;
       follow(false); // someone reads here
-      if (details.children.length === 1) details.append(h("pre", {}, JSON.stringify(data, null, 2)));
+      if (details.children.length === 1) details.append(...more(kind, data));
     },
   }, h("summary", { tabindex: "-1" },
     h("span", { class: "quiet", title: stamp(timeOf(item), { fraction: true }) }, clock(timeOf(item))),
-    h("span", {}, kind),
+    h("span", { class: "kind" }, kind),
     h("span", { class: kindOf(state) }, words(state)),
-    h("span", {}, String(name), data.attempt_number ? h("span", { class: "quiet" }, ` attempt ${data.attempt_number}`) : null, told ? h("span", { class: "quiet" }, ` ${telling(String(told)).slice(0, 300)}`) : null),
+    h("span", { class: "what" }, String(name), data.attempt_number ? h("span", { class: "quiet" }, ` attempt ${data.attempt_number}`) : null, told ? h("span", { class: "quiet" }, ` ${telling(String(told)).slice(0, 300)}`) : null),
     h("span", { class: "quiet where" }, where)));
   return h("li", { class: kind }, details);
 }
 
-/** The line of a message that says what went wrong: of a traceback the exception, otherwise the first. */
-function telling(message) {
-  const lines = message.split("\nSystem error:", 1)[0].split("\n");
-  const frame = lines.findLastIndex((line) => line.startsWith('  File "'));
-  const said = (line) => /^\S/.test(line) && !/^(CreationTaskError: )?User exception:$/.test(line);
-  return lines.slice(frame + 1).find(said) ?? lines.find((line) => line.trim()) ?? "";
+/** What an event says, and where more stands. */
+function more(kind, data) {
+  const id = typeof data.task_id === "string" ? data.task_id : "";
+  const links = kind === "task" && id
+    ? [h("a", { href: new URL(sessionPath(own, taskPage(data)), ROOT).href, "aria-label": `Task ${id} in the Ray dashboard` }, "task"), " · "]
+    : [];
+  return [
+    h("p", { class: "quiet" }, links, h("a", { href: new URL(sessionPath(own, "overview#failures"), ROOT).href }, "failures and logs")),
+    h("pre", { tabindex: "0" }, JSON.stringify(data, null, 2)),
+  ];
 }
 
 const idOf = (kind, data) => String(data[`${kind}_id`] ?? "").slice(0, 16);
 const clock = (ms) => stamp(ms, { fraction: true }).slice(11);
 
-/** When it happened, where the event says; else when it came in. */
-function timeOf({ data, at }) {
+/** When it happened, where the event says; else when it came in. A session's event has the time of its creation. */
+function timeOf({ kind, data, at }) {
+  if (kind === "session") return data.ended_ms ?? (data.status === "lost" ? data.heard_ms : null) ?? at;
   return typeof data.created_ms === "number" && data.created_ms > 0 ? data.created_ms : at;
 }
 

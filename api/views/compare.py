@@ -12,10 +12,12 @@ from msgspec import Struct
 
 from api.index.session_index import SessionIndex
 from api.views.durations import GroupedBy, NameTimes, by_name, named
+from api.views.failures import failure_counts
 from api.views.overview import Counts, counts
 from api.views.tasks import task_codes
 
 MAX_ROWS = 1000
+MAX_FAILURES = 100
 SLOWER = 1.2
 """A percentile that grew by this factor, or shrank by it, is a difference,"""
 SLOWER_MS = 5.0
@@ -30,6 +32,7 @@ class Profile(Struct, frozen=True):
     counts: Counts
     grouped_by: GroupedBy
     names: dict[str, NameTimes]
+    failures: dict[tuple[str, str], int]
 
 
 class ComparedRow(Struct, frozen=True):
@@ -43,13 +46,27 @@ class ComparedRow(Struct, frozen=True):
     differs: list[str]
 
 
+class ComparedFailure(Struct, frozen=True):
+    """One kind of failure, and how many attempts failed so on either side."""
+
+    error_type: str
+    message: str
+    a: int
+    b: int
+
+
 class Comparison(Struct, frozen=True):
-    """``rows``: the first of ``row_count``, of which ``different`` differ; those come first, the most striking at the top."""
+    """``rows``: the first of ``row_count``, of which ``different`` differ; those come first, the most striking at the top.
+
+    ``failures``: the first of ``failure_count`` kinds, those that one side has and the other hasn't at the top.
+    """
 
     grouped_by: GroupedBy
     row_count: int
     different: int
     rows: list[ComparedRow]
+    failure_count: int
+    failures: list[ComparedFailure]
 
 
 def profile(index: SessionIndex, by_function: bool = False) -> Profile:
@@ -57,7 +74,8 @@ def profile(index: SessionIndex, by_function: bool = False) -> Profile:
     codes = task_codes(index)
     rows = codes.listed(exclude_driver=True)
     name, grouped_by = named(codes, rows, by_function)
-    return Profile(counts(index), grouped_by, {times.name: times for times in by_name(codes, rows, name)})
+    times = {times.name: times for times in by_name(codes, rows, name)}
+    return Profile(counts(index), grouped_by, times, failure_counts(codes, rows))
 
 
 def compare(a: Profile, b: Profile) -> Comparison:
@@ -65,7 +83,12 @@ def compare(a: Profile, b: Profile) -> Comparison:
     rows = [_row(name, a.names.get(name), b.names.get(name)) for name in a.names.keys() | b.names.keys()]
     rows.sort(key=lambda row: (-_weight(row), row.name))
     different = sum(1 for row in rows if row.differs)
-    return Comparison(a.grouped_by, len(rows), different, rows[:MAX_ROWS])
+    failures = [
+        ComparedFailure(*kind, a.failures.get(kind, 0), b.failures.get(kind, 0))
+        for kind in a.failures.keys() | b.failures.keys()
+    ]
+    failures.sort(key=lambda kind: (bool(kind.a and kind.b), -abs(kind.b - kind.a), kind.error_type, kind.message))
+    return Comparison(a.grouped_by, len(rows), different, rows[:MAX_ROWS], len(failures), failures[:MAX_FAILURES])
 
 
 def _row(name: str, a: NameTimes | None, b: NameTimes | None) -> ComparedRow:

@@ -86,6 +86,15 @@ def failures(codes: TaskCodes, rows: Rows, name: Coded, limit: int) -> Failures:
     )
 
 
+def failure_counts(codes: TaskCodes, rows: Rows) -> dict[tuple[str, str], int]:
+    """How many attempts failed of each kind: by error type and telling line, as ``failures`` puts them together."""
+    failed = rows[codes.outcome.state[rows] == FAILED]
+    if not len(failed):
+        return {}
+    group, described = _groups(codes, failed)
+    return dict(zip(described, np.bincount(group, minlength=len(described)).tolist(), strict=True))
+
+
 def _groups(codes: TaskCodes, failed: Rows) -> tuple[Codes, list[tuple[str, str]]]:
     """Each row's group, and what each group is: error type and normalised line."""
     kinds = codes.column("error_type", failed)

@@ -29,6 +29,9 @@ MAX_NODES = 200
 MAX_JOBS = 200
 MAX_NAMES = 200
 MAX_GROUPS = 50
+MAX_SAID = 2000
+"""Characters of what a failed job says: its beginning, and its end, where the driver's traceback stands."""
+_BEGINNING = 300
 _MS = 1_000_000
 
 
@@ -181,7 +184,7 @@ def _job_lines(jobs: list[Row]) -> list[JobLine]:
             submission_id=clipped(job["submission_id"]) if job["submission_id"] else None,
             status=clipped(job["status"]),
             entrypoint=clipped(job["entrypoint"] or ""),
-            message=clipped(job["message"] or ""),
+            message=_said(job),
             start_ms=job["start_time"] or 0,
             end_ms=job["end_time"] or 0,
         )
@@ -189,3 +192,12 @@ def _job_lines(jobs: list[Row]) -> list[JobLine]:
     ]
     lines.sort(key=lambda line: (line.status != "FAILED", -line.start_ms))
     return lines[:MAX_JOBS]
+
+
+def _said(job: Row) -> str:
+    message: str = job["message"] or ""
+    if job["status"] != "FAILED":
+        return clipped(message)
+    if len(message) > MAX_SAID:
+        message = f"{message[:_BEGINNING]} … {message[_BEGINNING - MAX_SAID :]}"
+    return clipped(message, MAX_SAID + 3)

@@ -35,6 +35,7 @@ ARGS = [
 ]
 WAIT_MS = 10_000
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 800, "height": 900}
+PHONE = {"width": 390, "height": 844}
 SERIOUS = ("serious", "critical")
 
 
