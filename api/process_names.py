@@ -1,7 +1,7 @@
 """Reads which log files the nodes of a session have, for what their names tell of its worker processes.
 
 Only where it is needed: the posted dialect has records of workers, so only a session of export API files is looked
-at this way, and of another's heads the drivers that no record gives a process id. A node costs one get, and a session that is over is looked at once; every failure but the store's own
+at this way; and the heads of every session, for the drivers inside the dashboard, which no record tells of. A node costs one get, and a session that is over is looked at once; every failure but the store's own
 means that nothing is known.
 """
 

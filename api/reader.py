@@ -178,26 +178,22 @@ class SessionReader:
                 self.index.tell_workers(*workers)
 
     async def _name_processes(self) -> None:
-        """Learn of the workers that export API files don't tell of from the names of their logs; of posted events, of drivers."""
-        sources = self.completeness.sources.values()
+        """Learn from the names of logs of the processes that no record tells of: workers, or only the heads' drivers."""
+        exported = any(seen.dialect == "export_api" for seen in self.completeness.sources.values())
         ended = self.metadata is not None and self.metadata.ended_ms is not None
         many = len(self.completeness.nodes) > MAX_NAMED_OFTEN
-        if self._named and many and not ended:
+        if self._named and not ended and (many or not exported):
             return
-        if any(seen.dialect == "export_api" for seen in sources):
-            names = await log_names(self._store, self.key)
-        elif await self.query(SessionIndex.nameless_drivers):
-            heads = await self.query(
-                lambda index: [node.node_id.hex() for node in index.nodes.values() if node.is_head]
-            )
-            listed = await log_names(self._store, self.key, heads)
-            names = {node: [name for name in files if name.startswith(DRIVER_LOG)] for node, files in listed.items()}
-        else:
-            return
+        names = await log_names(self._store, self.key) if exported else await self._heads_drivers()
         async with self._lock:
             for node, files in sorted(names.items()):
                 await self._in_thread(self.index.learn_processes, node, files)
-        self._named = True
+        self._named = exported or any(names.values())
+
+    async def _heads_drivers(self) -> dict[str, list[str]]:
+        heads = await self.query(lambda index: [node.node_id.hex() for node in index.nodes.values() if node.is_head])
+        listed = await log_names(self._store, self.key, heads)
+        return {node: [name for name in files if name.startswith(DRIVER_LOG)] for node, files in listed.items()}
 
     async def _list_nodes(self) -> list[str]:
         listing = await self._store.list_level(self.key.events)

@@ -29,7 +29,7 @@ from support.play import play, play_beside  # noqa: E402
 from support.processes import server, session_url, wait_for_session  # noqa: E402
 from support.rayhead import fetch, free_ports, until  # noqa: E402
 
-NAMES = ("posted", "export", "tasks", "actors", "nodes", "data")
+NAMES = ("posted", "export", "tasks", "actors", "nodes", "data", "serve")
 
 
 @click.command()

@@ -25,7 +25,7 @@ from api.index.opaque import OpaqueTable
 from api.index.outcome import WorkerDeath
 from api.index.placement_groups import PlacementGroupTable
 from api.index.processes import Processes
-from api.index.seen_workers import DRIVER_SUFFIX, SeenWorker, seen_workers, with_processes
+from api.index.seen_workers import SeenWorker, seen_workers, with_processes
 from api.index.tasks import TaskTable
 from api.index.workers import WORKER_BYTES, Worker, WorkerTable, death
 from pipeline import events
@@ -148,11 +148,6 @@ class SessionIndex:
         if (self.told_workers, self.told_workers_ms) != (workers, at_ms):
             self.told_workers, self.told_workers_ms = workers, at_ms
             self.version += 1
-
-    def nameless_drivers(self) -> bool:
-        """Whether there are drivers to which nothing has given a process id: profiled, without a job's record."""
-        profiled = {worker_id for _, worker_id, _ in self.tasks.components if worker_id.endswith(DRIVER_SUFFIX)}
-        return any(self.jobs.driver(each[:4]) is None and self.processes.get(each) is None for each in profiled)
 
     def learn_processes(self, node_id: str, log_names: Iterable[str]) -> None:
         """Take in what the names of a node's log files tell."""

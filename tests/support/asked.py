@@ -8,7 +8,7 @@ the session, and asking makes the dashboard connect a driver of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -49,6 +49,7 @@ FIXED = (
     "/api/cluster_status",
     "/api/cluster_status?format=1",
 )
+LIBRARIES = ("/api/serve/applications/", "/api/train/v2/runs/v1")
 FILTERS = (
     (TASKS, {}, (("state", "=", "failed"),)),
     (TASKS, {"limit": "5"}, (("name", "!=", "leaf"), ("state", "=", "FINISHED"))),
@@ -78,6 +79,16 @@ def requests(base: str) -> Iterator[str]:
     yield from (filtered(path, options, *filters) for path, options, filters in FILTERS)
     yield from _about_ids(base)
     yield from _logs(base)
+
+
+def about_libraries(base: str) -> Iterator[str]:
+    """What the pages of Serve and Train and the jobs' own pages ask for, tasks left out."""
+    yield from LIBRARIES
+    yield from (url for url in FIXED if "/tasks" not in url)
+    yield from (
+        f"/api/jobs/{job[name]}" for job in _jobs(base) for name in ("job_id", "submission_id") if job.get(name)
+    )
+    yield from (f"/logical/actors/{actor['actor_id']}" for actor in _one_of_each(rows(base, "actors"), "state"))
 
 
 def _about_ids(base: str) -> Iterator[str]:
@@ -137,12 +148,12 @@ def _one_of_each(listed: Rows, column: str) -> Rows:
     return list(found.values())
 
 
-def save(base: str, folder: Path) -> None:
+def save(base: str, folder: Path, urls: Callable[[str], Iterator[str]] = requests) -> None:
     """Write what the dashboard at ``base`` answers now as ``folder/live``."""
     live = folder / "live"
     live.mkdir(parents=True, exist_ok=True)
     lines = []
-    for number, url in enumerate(requests(base), 1):
+    for number, url in enumerate(urls(base), 1):
         status, body = fetch(base + url)
         body = _pruned(body) if url.startswith("/nodes") else body
         name = f"{number:03d}.{'json' if _is_json(body) else 'txt'}"

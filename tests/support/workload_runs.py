@@ -1,4 +1,4 @@
-"""Has a Ray head do the work of ``workload_{tasks,actors,nodes,data}.py``: hands jobs in, kills the node that is to die."""
+"""Has a Ray head do the work of ``workload_{tasks,actors,nodes,data,serve,train}.py``: hands jobs in, kills the node that is to die."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from support.rayhead import RayHead, fetch, joined_node, until
+from support import asked
+from support.rayhead import RayHead, fetch, free_ports, joined_node, until
 from support.workload import ENVIRONMENT, job_logs
 
 SCRIPTS = Path(__file__).parent
@@ -48,6 +49,16 @@ def data(head: RayHead) -> None:
     until(lambda: fetch(f"{head.dashboard_url}/api/data/datasets/02000000")[0] == 200, "the datasets")
 
 
+def serve(head: RayHead) -> None:
+    """Ends with two Serve applications, one healthy, and two runs of Train that are over. Needs ``ray[serve,train]``."""
+    submit(head, "workload_train.py", says="ready")
+    submit(head, "workload_serve.py", str(free_ports(1)[0]), says="ready")
+    # The first time, the dashboard connects a driver to find out: it belongs to what is recorded.
+    until(
+        lambda: all(fetch(head.dashboard_url + url)[0] == 200 for url in asked.LIBRARIES), "Serve's and Train's state"
+    )
+
+
 def everything(head: RayHead) -> None:
     """All but Ray Data, which few have."""
     for work in (tasks, actors, nodes):
@@ -59,6 +70,7 @@ WORK: dict[str, Callable[[RayHead], None]] = {
     "actors": actors,
     "nodes": nodes,
     "data": data,
+    "serve": serve,
     "everything": everything,
 }
 
