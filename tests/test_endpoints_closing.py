@@ -103,3 +103,20 @@ async def test_a_clock_far_ahead_closes_nothing_after_the_sessions_end() -> None
     await told(store, KEY, "/timezone", {}, time_ms=ENDED_MS * 3)
     async with client(store) as http:
         assert (await tasks(http, PAGE))["RUNNING"][1] == ENDED_MS
+
+
+async def test_a_machines_memory_isnt_shown_beside_a_process_of_which_nothing_was_measured() -> None:
+    store, node = WrappedStore(), b"\x07" * 28
+    writer = SegmentWriter(store)
+    await writer.begin()
+    alive = {"state": "ALIVE", "timestamp": "2026-01-16T02:00:01Z", "pid": 5}
+    where = {"nodeId": base64.b64encode(node).decode(), "workerId": base64.b64encode(b"\x08" * 28).decode()}
+    payload = {"actorId": ACTOR, "stateTransitions": [alive | where]}
+    await writer.write([*actor(), event("ACTOR_LIFECYCLE_EVENT", "actorLifecycleEvent", payload, 3)])
+    measured = [{"raylet": {"nodeId": node.hex()}, "mem": [4, 3, 25.0, 1]}]
+    await told(store, KEY, "/nodes?view=summary", {"data": {"summary": measured}})
+    async with client(store) as http:
+        for path in ("/logical/actors", f"/logical/actors/{ACTOR_ID}"):
+            shown = [(await http.get(AT + path, headers=headers)).json()["data"] for headers in ({}, PAGE)]
+            rows = [found["actors"][ACTOR_ID] if "actors" in found else found["detail"] for found in shown]
+            assert [row["mem"] for row in rows] == [[4, 3, 25.0, 1], None]

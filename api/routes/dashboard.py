@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -31,24 +32,30 @@ def _node(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     detail = nodes.node_detail(index, asked.path["node_id"], measured(asked.snapshots))
     if detail is None:
         raise HTTPException(404, f"no node {asked.path['node_id'][:80]} in this session")
-    if asked.close_ms:
-        close_actors(detail["detail"]["actors"].values(), asked.close_ms)
+    _actors_for_asker(detail["detail"]["actors"].values(), asked)
     return enveloped(detail, nodes.DETAILS_FETCHED)
 
 
 def _actors(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     ids = asked.first("ids")
     found = actors.logical_actors(index, None if ids is None else ids.split(","), measured(asked.snapshots))
-    if asked.close_ms:
-        close_actors(found["actors"].values(), asked.close_ms)
+    _actors_for_asker(found["actors"].values(), asked)
     return enveloped(found, actors.ALL_FETCHED)
 
 
 def _actor(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     found = actors.logical_actor_detail(index, asked.path["actor_id"], measured(asked.snapshots))
-    if asked.close_ms:
-        close_actors([found["detail"]], asked.close_ms)
+    _actors_for_asker([found["detail"]], asked)
     return enveloped(found, actors.ONE_FETCHED)
+
+
+def _actors_for_asker(rows: Iterable[dict[str, Any] | None], asked: Asked) -> None:
+    """A browser's pages show ``NaN%`` for a machine's memory beside a process of which nothing was measured."""
+    for row in rows:
+        if row is not None and asked.browser and row["processStats"] is None:
+            row["mem"] = None
+    if asked.close_ms:
+        close_actors(rows, asked.close_ms)
 
 
 def _events(index: SessionIndex, asked: Asked) -> dict[str, Any]:
