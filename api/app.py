@@ -34,6 +34,7 @@ from api.dashboard import DashboardFiles, find_builds
 from api.groups import first_error
 from api.health import StoreWatch
 from api.hubs import Hubs
+from api.log_stream import LogStreams
 from api.logs import LogStore
 from api.metrics import STORE_DOWN_ANSWERS
 from api.overviews import Overviews
@@ -95,6 +96,7 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
     app.state.dashboard = DashboardFiles(find_builds(config.dashboard_dir, config.dashboards))
     app.state.closing = anyio.Event()
     app.state.logs = LogStore(store, refresh=config.refresh)
+    app.state.log_streams = LogStreams(app.state.logs, sessions.live)
     app.state.overviews = Overviews(sessions)
     app.state.watch = StoreWatch(store, lambda: _name_sessions(app))
     return app
@@ -127,7 +129,7 @@ def _routes() -> list[BaseRoute]:
 @asynccontextmanager
 async def _lifespan(live: Callable[[], Coroutine[Any, Any, None]] | None, app: Starlette) -> AsyncIterator[None]:
     with first_error():
-        async with app.state.sessions, app.state.hubs, anyio.create_task_group() as group:
+        async with app.state.sessions, app.state.hubs, app.state.log_streams, anyio.create_task_group() as group:
             app.state.watch.start(group)
             group.start_soon(_hold_nobody, app)
             if live is not None:

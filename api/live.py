@@ -2,11 +2,13 @@
 
     HTTP or NATS ─▶ take ─┬▶ liveness    who was heard
                           ├▶ ring        what isn't sealed yet, of all sessions, bounded
-                          └▶ on_news     whoever has that session in memory (``feed.py``)
+                          ├▶ on_news     whoever has that session in memory (``feed.py``)
+                          └▶ tails       of logs, for those who follow one (``log_tails.py``)
                     hold ◀── want        a sender waits for its answer until somebody wants its session
 
 Nobody's session is decoded here. How often the collectors of sessions that nobody watches speak is decided by how
-many there are: together about ``RATE`` messages a second.
+many there are: together about ``RATE`` messages a second. Those that somebody watches speak at once when they have
+news, and without any often enough to hear soon what else is wanted.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import anyio
 import structlog
 
 from api.liveness import FORGET_MS, Liveness
+from api.log_tails import LogTails
 from api.metrics import LIVE_BYTES, LIVE_DROPPED, PUSHES_TAKEN
 from api.ring import Batch, Ring
 from pipeline.errors import Full
@@ -29,6 +32,8 @@ from pipeline.pushed import Answer, Push
 RATE = 200.0
 """Messages a second from collectors that nobody waits for."""
 LEAST_HOLD, LONGEST_HOLD = 0.2, 4.0
+LEAST_WITHIN = 0.5
+COUNT_EVERY = 1.0
 WANTED_SECONDS = 30.0
 """A session that was asked for is likely to be asked for again."""
 FORGET_EVERY = 60.0
@@ -64,6 +69,8 @@ class Live:
         self._held: Counter[tuple[SessionKey, str]] = Counter()
         self._asked_by_nats: set[tuple[SessionKey, str]] = set()
         self._closing = False
+        self.tails = LogTails(self._call)
+        self._speaking, self._counted = 0, float("-inf")
         self._forgot = clock()
 
     # what comes in
@@ -71,7 +78,7 @@ class Live:
     def take(
         self, key: SessionKey, push: Push, data: bytes, *, durable: bool = False, at_ms: int | None = None
     ) -> Answer:
-        """Note a message whose head was checked. Raises ``Full``.
+        """Note a message whose head was checked. Raises ``Full``, and ``BadPush`` where the rest of it can't be taken.
 
         ``durable``: it came by a way that keeps what it was given. ``at_ms``: when it was said, where that isn't now.
         """
@@ -100,6 +107,10 @@ class Live:
             self.ring.forget(key, push.node)
         elif not self.ring.knows(push, key):
             return Answer(again=True)
+        if push.word == "log":
+            if not self.tails.take(key, push, data) and durable:
+                self._call(key)
+            return Answer()
         if push.word == "batch":
             batch = self.ring.add(key, push, data)
             cursor = self.ring.ends(key, push)
@@ -128,7 +139,23 @@ class Live:
         seal = node in self._seal.get(key, ())
         if seal:
             self._seal[key].discard(node)
-        return Answer(cursor=answer.cursor, again=answer.again, seal=seal, watched=self.wanted(key))
+        watched = self.wanted(key)
+        return Answer(
+            cursor=answer.cursor,
+            again=answer.again,
+            seal=seal,
+            watched=watched,
+            logs=self.tails.asks(key, node),
+            within=self._within() if watched else 0.0,
+        )
+
+    def _within(self) -> float:
+        """Seconds in which the collectors of watched sessions should say something: together about ``RATE`` words a second."""
+        now = self.clock()
+        if now - self._counted >= COUNT_EVERY:
+            heard = map(self.liveness.get, self.wanted_keys())
+            self._speaking, self._counted = sum(len(each.nodes) for each in heard if each is not None), now
+        return min(max(self._speaking / RATE, LEAST_WITHIN), LONGEST_HOLD)
 
     # what is wanted
 

@@ -2,12 +2,14 @@
 
 Every server hears the words of all sessions (small: that somebody is there). The records of a session are taken from
 the stream only while somebody wants it here, from as far back as the stream goes; what the store holds already is
-passed over by its position. While a session is wanted its collectors are told so every few seconds.
+passed over by its position. While a session is wanted its collectors are told so every few seconds, and which of its
+logs are followed here; those come by a way of their own, where nothing is kept.
 """
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +21,7 @@ import nats
 import structlog
 from anyio.abc import TaskGroup
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
@@ -56,6 +59,8 @@ class _Follower:
         self._followed: dict[SessionKey, anyio.CancelScope] = {}
         self._news = anyio.Event()
         self._urgent: set[SessionKey] = set()
+        self._logs: dict[SessionKey, Subscription] = {}
+        self._id = uuid.uuid4().hex
 
     async def run(self) -> None:
         self._live.on_want = self._wanted
@@ -73,7 +78,7 @@ class _Follower:
     def _wanted(self, key: SessionKey) -> None:
         """Somebody wants a session, or a segment of it closed."""
         self._urgent.add(key)
-        if key not in self._followed and self._link.client is not None:
+        if key not in self._followed and self._link.client is not None and self._live.wanted(key):
             self._live.fell_behind(key)
             self._followed[key] = scope = anyio.CancelScope()
             self._tasks.start_soon(self._follow, key, scope)
@@ -81,17 +86,29 @@ class _Follower:
 
     async def _ask(self) -> None:
         """Tell the collectors of what is wanted, and let go of what isn't any more."""
-        wanted = set(self._live.wanted_keys())
+        wanted, urgent = set(self._live.wanted_keys()), self._urgent
+        self._urgent = set()
         for key in [key for key in self._followed if key not in wanted]:
             self._followed.pop(key).cancel()
-        for key in wanted | self._urgent:
-            message = _encode(Ask(watched=key in wanted, seal=self._live.take_seals(key)))
+        for key in wanted | urgent:
+            logs = self._live.tails.asks_of(key)
+            ask = Ask(watched=key in wanted, seal=self._live.take_seals(key), logs=logs, server=self._id)
+            message = _encode(ask)
             try:
                 assert self._link.client is not None
+                await self._hear_logs(key, bool(logs))
                 await self._link.client.publish(subject(self._link.place.prefix, "ask", key), message)
             except (nats.errors.Error, OSError) as exc:
                 log.debug("collectors not asked", session=str(key), reason=str(exc))
-        self._urgent.clear()
+
+    async def _hear_logs(self, key: SessionKey, followed: bool) -> None:
+        """Listen to what is pushed of logs while somebody follows one, before it is asked for."""
+        assert self._link.client is not None
+        if followed and key not in self._logs:
+            of_all_nodes = subject(self._link.place.prefix, "log", key) + ".*"
+            self._logs[key] = await self._link.client.subscribe(of_all_nodes, cb=self._word)
+        elif not followed and key in self._logs:
+            await self._logs.pop(key).unsubscribe()
 
     async def _word(self, message: Msg) -> None:
         self._take(message, int(time.time() * 1000))

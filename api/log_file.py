@@ -24,7 +24,9 @@ from msgspec import Struct
 
 from api.groups import first_error
 from pipeline.errors import FormatError, NotFound
+from pipeline.layout import SessionKey
 from pipeline.logfiles import FRAME_HEADER, MAX_CHUNK, BadLog, chunk_length, unpack_chunk
+from pipeline.pushed import LogId
 from pipeline.segment import unpack
 from pipeline.store import ObjectStore
 
@@ -85,15 +87,32 @@ class Piece(Struct, frozen=True):
     body: int | None = None
 
 
-class LogFile:
-    """A file as it was when it was opened. Pieces are in order of their start."""
+class LogPlace(Struct, frozen=True):
+    """A log, and the (encoded) name on its node that it was found under."""
 
-    def __init__(self, store: ObjectStore, cache: SizedCache[bytes], pieces: list[Piece]) -> None:
+    session: SessionKey
+    node: str
+    name: str
+    log: LogId
+
+
+class LogFile:
+    """A file as it was when it was opened. Pieces are in order of their start. ``place`` is None of a file of records."""
+
+    def __init__(
+        self, store: ObjectStore, cache: SizedCache[bytes], pieces: list[Piece], place: LogPlace | None = None
+    ) -> None:
+        self.place = place
         self._store = store
         self._cache = cache
         self._pieces = pieces
         self._starts = [piece.start for piece in pieces]
         self._size: int | None = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether there is anything of it."""
+        return bool(self._pieces)
 
     async def size(self) -> int:
         """Where the file ends."""

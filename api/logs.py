@@ -1,6 +1,6 @@
 """The logs of sessions as the store has them: which files a node has, and each file to read.
 
-    list of files ─▶ name ─▶ log ─▶ its chunks' keys ─▶ LogFile (log_file.py) ─▶ a range, or the last lines
+    list of files ─▶ name ─▶ log ─▶ its chunks' keys ─▶ LogFile (log_file.py) ─▶ an answer (log_stream.py)
                      └─▶ file of records ─▶ headers of the node's segments ─▶ LogFile
 
 Opening a file costs a get of the list and a listing of its chunks (both kept for ``refresh`` seconds, the
@@ -13,7 +13,7 @@ A node whose collector died before it wrote a list has the one that its chunks t
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 
 import anyio
 import structlog
@@ -21,13 +21,14 @@ from anyio import to_thread
 from msgspec import Struct
 
 from api.groups import first_error
-from api.log_file import LogFile, Piece, SizedCache
+from api.log_file import LogFile, LogPlace, Piece, SizedCache
 from api.views.log_target import Place, not_found, pick
-from api.views.logs import NO_SUCH_NODE, ColourFilter, LogOptions, NoLog, Tree, glob, grouped, tree_of
+from api.views.logs import NO_SUCH_NODE, LogOptions, NoLog, Tree, glob, grouped, tree_of
 from pipeline.errors import BadKey, FormatError, NotFound
 from pipeline.layout import SessionKey, part, segment_seq
 from pipeline.logfiles import BadLog, LogEntry, LogKeys, LogList, RecordEntry, decode_path, encode_path, rebuilt
 from pipeline.logrecover import read_list
+from pipeline.pushed import LogId
 from pipeline.segment import Header, TruncatedHeader, read_header
 from pipeline.source import family
 from pipeline.store import ObjectStore
@@ -156,30 +157,54 @@ class LogStore:
         name = node.relative(filename)
         for each in (name, f"old/{name.rpartition('/')[2]}"):
             if (entry := node.files.get(each)) is not None:
-                return LogFile(self._store, self._contents, await self._chunks(node.keys, entry))
+                return await self._opened(node.keys, entry.place, LogId(entry.path, entry.generation))
             if (record := node.records.get(each)) is not None:
                 return LogFile(self._store, self._contents, await self._of_records(node.keys, record.source))
-        unlisted = LogEntry(encode_path(name.split("/")))
-        pieces = await self._chunks(node.keys, unlisted)  # stored, and its collector died before it wrote the list
-        if not pieces:
+        path = encode_path(name.split("/"))
+        unlisted = await self._opened(node.keys, path, LogId(path))
+        if not unlisted.stored:  # it would be where its collector died before it wrote the list
             raise NoLog(f"A file is not found at: {node.root or '/logs'}/{name[:500]}")
-        return LogFile(self._store, self._contents, pieces)
+        return unlisted
 
-    async def _chunks(self, keys: LogKeys, entry: LogEntry) -> list[Piece]:
+    async def again(self, place: LogPlace, *, fresh: bool = False) -> LogFile:
+        """A log as far as it is stored now, whatever its name is by now. ``fresh``: at this moment."""
+        return await self._opened(LogKeys(place.session, place.node), place.name, place.log, fresh=fresh)
+
+    async def heir(self, place: LogPlace, at: int) -> LogId | None:
+        """The log that has taken a log's name, where nothing of the former comes behind ``at`` any more."""
+        try:
+            node = await self.node(place.session, place.node)
+        except NoLog:
+            return None
+        entry = node.files.get(decode_path(place.name))
+        if entry is None or LogId(entry.path, entry.generation) == place.log:
+            return None
+        for former in node.files.values():
+            if LogId(former.path, former.generation) == place.log and at < (
+                former.end if former.gone else max(former.end, former.size)
+            ):
+                return None
+        return LogId(entry.path, entry.generation)
+
+    async def _opened(self, keys: LogKeys, name: str, log: LogId, *, fresh: bool = False) -> LogFile:
+        pieces = await self._chunks(keys, log, fresh=fresh)
+        return LogFile(self._store, self._contents, pieces, LogPlace(keys.session, keys.node, name, log))
+
+    async def _chunks(self, keys: LogKeys, log: LogId, *, fresh: bool) -> list[Piece]:
         """The chunks of a log: those known of before, and what was listed after them."""
-        at = keys.chunk(entry.path, entry.generation, 0)
+        at = keys.chunk(log.path, log.generation, 0)
         when, known = self._pieces.get(at) or (float("-inf"), [])
-        if self._clock() - when < self._refresh:
+        if self._clock() - when < self._refresh and not fresh:
             return known
         now = self._clock()
         after = known[-1].key if known else ""
-        prefix = keys.chunk(entry.path, entry.generation, 0).removesuffix(f"{0:016d}.zst")
-        fresh = []
+        prefix = at.removesuffix(f"{0:016d}.zst")
+        found = []
         for info in await self._store.list(prefix, after=after):
             name = keys.parse(info.key)
-            if name is not None and (name.path, name.generation) == (entry.path, entry.generation):
-                fresh.append(Piece(name.offset, None, info.key, info.size))
-        pieces = [*known, *fresh]
+            if name is not None and (name.path, name.generation) == (log.path, log.generation):
+                found.append(Piece(name.offset, None, info.key, info.size))
+        pieces = [*known, *found]
         self._pieces.put(at, (now, pieces), len(pieces) + 1)
         return pieces
 
@@ -220,47 +245,6 @@ class LogStore:
             return None
         self._headers.put(key, header, len(header.sources) + 1)
         return header
-
-    # what is answered
-
-    async def stream(
-        self,
-        session: SessionKey,
-        places: list[Place],
-        asked: LogOptions,
-        ended: Callable[[], Awaitable[bool]] | None = None,
-    ) -> AsyncIterator[bytes]:
-        """The answer to a request: the last ``lines`` of the file or of its part, and, to follow, what comes until it has ended.
-
-        Raises ``NoLog`` or ``StoreError`` before the first piece where there is no such file.
-        """
-        colours = ColourFilter() if asked.filter_ansi_code else None
-        async for piece in self._pieces_of(session, places, asked, ended):
-            shown = colours.feed(piece) if colours is not None else piece
-            if shown:
-                yield shown
-        if colours is not None and (rest := colours.flush()):
-            yield rest
-
-    async def _pieces_of(
-        self, session: SessionKey, places: list[Place], asked: LogOptions, ended: Callable[[], Awaitable[bool]] | None
-    ) -> AsyncIterator[bytes]:
-        file, place = await self.find(session, places, asked)
-        size = await file.size()
-        end = size if place.end is None else min(place.end, size)
-        start = await file.mark_before(end) if place.marked else place.start or 0
-        if asked.lines != -1:
-            start = max(start, await file.tail_start(asked.lines, end))
-        async for piece in file.read(start, None if asked.follow else end):
-            yield piece
-        over = ended is None or not asked.follow
-        while not over and ended is not None:
-            if not (over := await ended()):
-                await anyio.sleep(asked.interval)
-            file, _ = await self.find(session, places, asked)
-            async for piece in file.read(size):
-                yield piece
-            size = max(size, await file.size())
 
 
 def is_former(name: str, entry: LogEntry) -> bool:

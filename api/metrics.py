@@ -27,7 +27,7 @@ SEGMENTS_BAD = Counter("ray_history_segments_bad_total", "objects that could not
 # requests answered 503 because the store could not be read
 STORE_DOWN_ANSWERS = Counter("ray_history_store_down_answers_total", "requests refused because the store is away")
 
-# messages taken from the push channel, by word: hello | batch | sealed | alive | bye
+# messages taken from the push channel, by word: hello | batch | sealed | alive | log | bye
 PUSHES_TAKEN = Counter("ray_history_pushes_taken_total", "pushed messages taken", ["word"])
 
 # pushes refused, by status
@@ -41,6 +41,12 @@ LIVE_BYTES = Gauge("ray_history_live_bytes", "bytes of pushed records held")
 
 # pushed messages let go before they were sealed because --live-bytes were taken; the store fills the hole
 LIVE_DROPPED = Counter("ray_history_live_dropped_total", "pushed messages dropped for lack of room")
+
+# logs of live sessions that are followed by push
+LOG_TAILS = Gauge("ray_history_log_tails", "logs followed by push")
+
+# bytes of their ends that are held, those that were sent on included
+LOG_TAIL_BYTES = Gauge("ray_history_log_tail_bytes", "bytes held of logs that are followed")
 
 # pushed messages that could not be applied
 PUSHES_BAD = Counter("ray_history_pushes_bad_total", "pushed messages that could not be applied")

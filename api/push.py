@@ -75,6 +75,8 @@ class Door:
             answer = self._live.take(key, push, data)
         except Full as exc:
             raise _Refused(503, str(exc), RETRY) from exc
+        except BadPush as exc:
+            raise _Refused(400, str(exc)) from exc
         if push.word in ("batch", "alive") and not answer.again:
             await self._live.hold(key, node)
         return self._live.finish(key, node, answer)

@@ -108,6 +108,9 @@ class Life:
         if config.logs is not None:
             self._logs = LogFollower(config.logs, *beside, node, config.ray_tmp, until=self.until, redact=config.redact)
             found.append(self._logs)
+            if self._push is not None:
+                self._push.tails = self._logs.tail
+                self._logs.tail.on_ready = self._push.hurry
         if config.poll is not None and config.role == "head":
             found.append(
                 Poller(config.poll, *beside, config.ray_tmp, until=self.until, redact=config.redact, uses=self._uses)

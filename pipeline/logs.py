@@ -9,7 +9,9 @@ Where each log stands is known from the store alone: the list (``logfiles.py``) 
 nothing is kept on disk, nothing is stored twice, and a chunk that two collectors write is one of them's. Ray's
 own files are never changed or deleted.
 
-Records (``events/``, ``export_events/``) travel as segments; the list only names their files.
+Records (``events/``, ``export_events/``) travel as segments; the list only names their files. What somebody follows is
+pushed besides (``logtail.py``), which reads by the same tracker: whoever uses it holds ``tracking``, for no longer than
+a look or a read, never while the store is asked.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from pipeline.layout import SessionKey
 from pipeline.logfiles import BadLog, LogKeys, LogList, RecordEntry, pack_chunk, pack_list, unpack_chunk
 from pipeline.logrecover import fetch, recover
 from pipeline.logscan import LogFolder, Scan
+from pipeline.logtail import LogTail
 from pipeline.logtrack import BeganAgain, Log, Lost, Piece, Tracker
 from pipeline.patience import Patience
 from pipeline.redact import redact_block
@@ -78,7 +81,10 @@ class LogFollower:
         self._redact: Callable[[bytes], bytes] = redact_block if redact else bytes
         self._keys = LogKeys(key, node)
         self._folder = LogFolder(ray_tmp, (key.session, "logs"), self._keys.path_limit)
+        self.tracking = anyio.Lock()
+        self.tail = LogTail(self, self._folder.read, redact=redact, clock=clock)
         self._tracker: Tracker | None = None
+        self._looked_at = float("-inf")
         self._scan = Scan()
         self._scan_seconds = 0.0
         self._records: dict[str, tuple[int, RecordEntry]] = {}
@@ -95,14 +101,38 @@ class LogFollower:
     async def run(self) -> None:
         """Until everything is in the store, for what ``until`` calls everything."""
         await self.begin()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.tail.run)
+            await self._store_rounds()
+            tasks.cancel_scope.cancel()
+        self.done = True
+
+    async def _store_rounds(self) -> None:
         while True:
             until = self.until
             more = await self.round(final=until != "told")
             if not more and until != "told":
                 break
             if not more:
-                await self.wake.wait(max(RESCAN, 10 * self._scan_seconds))
-        self.done = True
+                await self.wake.wait(self._rescan)
+
+    @property
+    def tracker(self) -> Tracker | None:
+        return self._tracker
+
+    @property
+    def _rescan(self) -> float:
+        return max(RESCAN, 10 * self._scan_seconds)
+
+    async def look(self) -> None:
+        """See what became of the files where no round has done so lately: one may be waiting for the store."""
+        if self._tracker is not None and self._clock() - self._looked_at > 1.5 * self._rescan:
+            await self._look_now(self._tracker, self._clock())
+
+    async def _look_now(self, tracker: Tracker, now: float) -> bool:
+        async with self.tracking:
+            self._looked_at = now
+            return await anyio.to_thread.run_sync(self._look, tracker, now)
 
     def left(self) -> int:
         """Bytes seen that are not known to be in the store."""
@@ -120,7 +150,7 @@ class LogFollower:
         """Look once and store what is due (``final``: all there is); whether there is more to do at once."""
         assert self._tracker is not None, "begin comes first"
         now = self._clock()
-        if not await anyio.to_thread.run_sync(self._look, self._tracker, now):
+        if not await self._look_now(self._tracker, now):
             return False
         due = self._tracker.due(now, final=final)
         more = await self._store_all(due if final else due[: self._allowed(now)], final)
@@ -191,28 +221,28 @@ class LogFollower:
         """A few pieces of one log; whether it has more that can go at once."""
         assert self._tracker is not None
         for _ in range(_PIECES):
-            taken, packed = await anyio.to_thread.run_sync(partial(self._prepare, each, self._clock(), final))
+            async with self.tracking:
+                take = partial(self._tracker.take, each, self._clock(), final=final)
+                taken = await anyio.to_thread.run_sync(take)
             if taken is None:
                 return False
             if isinstance(taken, BeganAgain):
-                self._begin_again(each, "its content changed")
+                async with self.tracking:
+                    self.begin_again(each, "its content changed")
                 return True
             self._tokens -= 1
+            packed = await anyio.to_thread.run_sync(pack_chunk, taken.content)
             try:
                 key = self._keys.chunk(each.entry.path, each.entry.generation, taken.offset)
                 await self._patience.insist(partial(self._store.put, key, packed, if_absent=True))
             except AlreadyExists:
                 return await self._adopt(each, key, taken.offset)
-            self._take_note(each, taken)
+            async with self.tracking:
+                self._take_note(each, taken)
             metrics.LOG_CHUNK_BYTES.inc(len(packed))
             if not self._tracker.full(each) and not (final and each.pending):
                 return False
         return True
-
-    def _prepare(self, each: Log, now: float, final: bool) -> tuple[Piece | BeganAgain | None, bytes]:
-        assert self._tracker is not None
-        taken = self._tracker.take(each, now, final=final)
-        return taken, pack_chunk(taken.content) if isinstance(taken, Piece) else b""
 
     async def _adopt(self, each: Log, key: str, offset: int) -> bool:
         """Somebody stored that chunk: an answer that was lost, or another collector of this node. Go on behind it."""
@@ -220,13 +250,15 @@ class LogFollower:
         try:
             data = await self._patience.insist(partial(fetch, self._store, key))
             content = await anyio.to_thread.run_sync(unpack_chunk, data)
-            piece = await anyio.to_thread.run_sync(self._tracker.adopt, each, offset, content)
         except BadLog:
-            piece = None
-        if piece is None:
-            self._begin_again(each, "another file's bytes are stored in its place")
-        else:
-            self._take_note(each, piece)
+            content = None
+        async with self.tracking:
+            adopt = partial(self._tracker.adopt, each, offset)
+            piece = await anyio.to_thread.run_sync(adopt, content) if content is not None else None
+            if piece is None:
+                self.begin_again(each, "another file's bytes are stored in its place")
+            else:
+                self._take_note(each, piece)
         return True
 
     def _take_note(self, each: Log, piece: Piece) -> None:
@@ -236,7 +268,7 @@ class LogFollower:
         metrics.LOG_CHUNKS.inc()
         metrics.LOG_BYTES.inc(piece.length)
 
-    def _begin_again(self, each: Log, why: str) -> None:
+    def begin_again(self, each: Log, why: str) -> None:
         assert self._tracker is not None
         self._log.info("log begins again", file=each.entry.place, generation=each.entry.generation, why=why)
         self._tracker.restart(each, self._clock())

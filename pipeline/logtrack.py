@@ -118,6 +118,14 @@ class Tracker:
         lost += self._let_go(before.values())
         return lost
 
+    def at(self, name: str) -> Log | None:
+        """The log whose file has this (encoded) name now."""
+        return self._at.get(name)
+
+    def find(self, path: str, generation: int) -> Log | None:
+        """A log by what it is, whether it has a file or not."""
+        return next((log for log in self.logs if (log.entry.path, log.entry.generation) == (path, generation)), None)
+
     def due(self, now: float, *, final: bool = False) -> list[Log]:
         """The logs with bytes that should be stored now, longest waiting first."""
         waiting = [log for log in self._at.values() if log.pending and (final or self._is_due(log, now))]
@@ -164,6 +172,9 @@ class Tracker:
             entry.head, entry.head_length = digest(piece.head), len(piece.head)
         log.tail = piece.tail
         log.since = now if log.pending else None
+        if log.file is None and log not in self.logs:  # its file went while its first piece was on the way
+            self.logs.append(log)
+            self.changed = True
 
     def restart(self, log: Log, now: float) -> None:
         """The file of a log isn't what was stored of it: from now on it is another log."""

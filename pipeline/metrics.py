@@ -71,13 +71,16 @@ LOG_CHUNK_BYTES = Counter("ray_history_log_chunk_bytes_total", "compressed bytes
 # chunks of log files stored or found stored
 LOG_CHUNKS = Counter("ray_history_log_chunks_total", "chunks of log files stored")
 
+# bytes of log files pushed to those who follow them; the same bytes are stored in chunks
+LOG_BYTES_PUSHED = Counter("ray_history_log_pushed_bytes_total", "bytes of log files pushed to followers")
+
 # bytes of log files that were truncated or deleted before they were stored
 LOG_BYTES_LOST = Counter("ray_history_log_bytes_lost_total", "bytes of log files gone before they were stored")
 
 # answers of the dashboard stored because they were new or other than before
 ANSWERS_KEPT = Counter("ray_history_answers_kept_total", "dashboard answers stored")
 
-# messages that were pushed, by word: hello | batch | sealed | alive | bye
+# messages that were pushed, by word: hello | batch | sealed | alive | log | bye
 PUSHES = Counter("ray_history_pushes_total", "messages pushed", ["word"])
 
 # messages that were not taken; what they told of is in the store all the same

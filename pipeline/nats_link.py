@@ -2,7 +2,8 @@
 
     {prefix}.push.{namespace}.{cluster}.{session}.{node}   JetStream: batches and sealed segments, bounded by age and bytes
     {prefix}.word.{namespace}.{cluster}.{session}.{node}   that somebody is there; small, heard by every server
-    {prefix}.ask.{namespace}.{cluster}.{session}           from servers: somebody watches, close a segment
+    {prefix}.log.{namespace}.{cluster}.{session}.{node}    logs that somebody follows; what is lost is asked for again
+    {prefix}.ask.{namespace}.{cluster}.{session}           from servers: somebody watches, close a segment, push a log
 
 The address is ``nats://[user:password@]host:port[/prefix][?age=300&bytes=1073741824]``; ``age`` and ``bytes`` bound the
 stream where it isn't there yet and is made.
@@ -26,6 +27,7 @@ from nats.js.errors import NotFoundError
 
 from pipeline.errors import BadKey, ConfigError
 from pipeline.layout import SessionKey, part
+from pipeline.pushed import LogAsk
 
 PREFIX = "ray-history"
 AGE = 300.0
@@ -33,16 +35,23 @@ BYTES = 1 << 30
 CONNECT_SECONDS = 3
 REPLY_SECONDS = 5.0
 RETRY_SECONDS = 1.0
+ATTENTION = 15.0
+"""Seconds for which a server's asking holds: three of its repetitions."""
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 log = structlog.get_logger()
 
 
 class Ask(Struct, frozen=True):
-    """What a server asks of a session's collectors: to hurry, and of some nodes to close their segment."""
+    """What a server asks of a session's collectors: to hurry, of some nodes to close their segment, of some to push logs.
+
+    ``logs`` is by node, all of ``server``'s each time; it holds for ``ATTENTION`` seconds.
+    """
 
     watched: bool = True
     seal: list[str] = []
+    logs: dict[str, list[LogAsk]] = {}
+    server: str = ""
 
 
 class NatsPlace(Struct, frozen=True):
@@ -86,7 +95,7 @@ def subject(prefix: str, kind: str, key: SessionKey, node: str | None = None) ->
 
 
 def place_of(subject_: str) -> tuple[SessionKey, str]:
-    """Session and node of a subject of ``push`` or ``word``. Raises ``BadKey``."""
+    """Session and node of a subject of ``push``, ``word`` or ``log``. Raises ``BadKey``."""
     names = [name.replace("%2E", ".") for name in subject_.split(".")[2:]]
     if len(names) != 4:
         raise BadKey(f"not a subject of ours: {subject_[:80]!r}")

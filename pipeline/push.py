@@ -3,6 +3,7 @@
     follower ──offer──▶ outbox (bounded) ──▶ one message at a time ──▶ channel: HTTP or NATS
              ◀──seal── its answer ◀─────────────────────────────────────┘
     shipper ──sealed──▶ (the last few headers) ─▶ the same way
+    logs that are followed ──▶ in turn with records ─▶ the same way, as its answers ask (``logtail.py``)
 
 ``offer`` and ``sealed`` never wait and never fail. A channel that is dead or slow costs the outbox its oldest
 chunks and nothing else: what doesn't go this way is in the store within the age of a segment.
@@ -27,7 +28,7 @@ from pipeline.batch import Chunk
 from pipeline.errors import PushFailed
 from pipeline.layout import SessionKey
 from pipeline.outbox import Outbox, spans
-from pipeline.pushed import Answer, Push, Word, pack_push
+from pipeline.pushed import Answer, LogAsk, LogSpan, Push, Word, pack_push
 from pipeline.segment import Header
 from pipeline.ship import VERSION
 from pipeline.watch import Wake
@@ -36,6 +37,7 @@ ALIVE_EVERY = 4.0
 """Shorter than the five seconds for which many a server keeps a silent connection."""
 FIRST, LONGEST, REFUSED = 0.1, 5.0, 30.0
 SEAL_EVERY = 1.0
+LEAST_WITHIN = 0.1
 BYE_SECONDS = 2.0
 KEPT_SEALS = 16
 IN_THREAD = 64 << 10
@@ -55,8 +57,25 @@ class Channel(Protocol):
         ...
 
 
+class Tails(Protocol):
+    """What those who listen follow of a session's logs. Nothing here waits."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to take."""
+        ...
+
+    def ask(self, asked: list[LogAsk]) -> None:
+        """From now on these are followed, from where they say, and no others."""
+        ...
+
+    def take(self) -> list[tuple[LogSpan, bytes]]:
+        """What there is of them, for one message."""
+        ...
+
+
 class Pusher:
-    """One session's. ``seal`` is called where the other side asks for a segment to be closed."""
+    """One session's. ``seal`` is called where the other side asks for a segment to be closed; ``tails`` may be given before ``run``."""
 
     def __init__(
         self,
@@ -74,6 +93,8 @@ class Pusher:
         self._wake = Wake()
         self._writer = uuid.uuid4().hex
         self._node: str | None = None
+        self.tails: Tails | None = None
+        self._last: Word = "hello"
         self._watched = self._greeted = False
         self._asked = float("-inf")
         self._trouble: str | None = None
@@ -92,10 +113,14 @@ class Pusher:
         self._seq = header.seq
         self._wake.set()
 
+    def hurry(self) -> None:
+        """There is something to say."""
+        self._wake.set()
+
     async def run(self, node: str) -> None:
         """Until cancelled."""
         self._node = node
-        self._channel.on_ask(self._key, self._wake.set)
+        self._channel.on_ask(self._key, self.hurry)
         delay = FIRST
         while True:
             began = anyio.current_time()
@@ -123,6 +148,8 @@ class Pusher:
     async def _converse(self) -> None:
         """From a hello to a failure. Returns where the other side doesn't know us (any more)."""
         self._greeted = False
+        if self.tails is not None:
+            self.tails.ask([])
         answer = await self._say("hello")
         self._greeted = True
         self._outbox.resume(answer.cursor)
@@ -131,27 +158,42 @@ class Pusher:
             hurry = answer.watched and not self._watched
             self._watched = answer.watched
             self._heed(answer)
-            if not self._outbox.unsent and not self._seals and not hurry:
-                await self._wake.wait(ALIVE_EVERY)
+            if not self._outbox.unsent and not self._seals and not self._tails_ready and not hurry:
+                await self._wake.wait(max(LEAST_WITHIN, min(answer.within or ALIVE_EVERY, ALIVE_EVERY)))
             answer = await self._next()
 
     async def _next(self) -> Answer:
-        """The next message."""
+        """The next message. Records and logs take turns, where there are both."""
         if self._seals:
             return await self._say("sealed", of=self._seals.popleft())
+        if self.tails is not None and self.tails.ready and not (self._last == "log" and self._outbox.unsent):
+            return await self._say("log", parts=self.tails.take())
         chunks = self._outbox.take()
         return await self._say("batch" if chunks else "alive", chunks)
 
+    @property
+    def _tails_ready(self) -> bool:
+        return self.tails is not None and self.tails.ready
+
     def _heed(self, answer: Answer) -> None:
+        if self.tails is not None:
+            self.tails.ask(answer.logs)
         if answer.seal and anyio.current_time() - self._asked >= SEAL_EVERY:
             self._asked = anyio.current_time()
             metrics.PUSH_SEALS.inc()
             self._seal()
 
     async def _say(
-        self, word: Word, chunks: list[Chunk] | None = None, *, of: Header | None = None, ended_ms: int | None = None
+        self,
+        word: Word,
+        chunks: list[Chunk] | None = None,
+        *,
+        of: Header | None = None,
+        parts: list[tuple[LogSpan, bytes]] | None = None,
+        ended_ms: int | None = None,
     ) -> Answer:
-        chunks = chunks or []
+        chunks, parts = chunks or [], parts or []
+        self._last = word
         assert self._node is not None, "said before run"
         push = Push(
             namespace=self._key.namespace,
@@ -170,12 +212,13 @@ class Pusher:
             word=word,
             role=self._role,
             ended_ms=ended_ms,
+            logs=[span for span, _ in parts],
         )
-        parts = [chunk.data for chunk in chunks]
-        if push.body_length > IN_THREAD and of is None:
-            data = await anyio.to_thread.run_sync(pack_push, push, parts)
+        body = [chunk.data for chunk in chunks] + [content for _, content in parts]
+        if push.carries > IN_THREAD:
+            data = await anyio.to_thread.run_sync(pack_push, push, body)
         else:
-            data = pack_push(push, parts)
+            data = pack_push(push, body)
         try:
             answer = await self._channel.send(push, data)
         except PushFailed as exc:

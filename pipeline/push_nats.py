@@ -18,16 +18,24 @@ from nats.js.errors import APIError, NoStreamResponseError
 
 from pipeline.errors import PushFailed
 from pipeline.layout import SessionKey
-from pipeline.nats_link import Ask, Link, linked, parse_nats, subject
+from pipeline.nats_link import ATTENTION, Ask, Link, linked, parse_nats, subject
 from pipeline.push import ALIVE_EVERY
-from pipeline.pushed import Answer, Push, pack_push
+from pipeline.pushed import MAX_LOGS, Answer, LogAsk, LogId, Push, pack_push
 
 PAUSE = 1.0
 """Seconds between two messages of a session that nobody watches."""
-ATTENTION = 15.0
-"""Seconds for which a server's asking holds: three of its repetitions."""
+MAX_SERVERS = 32
+"""Servers whose asking for logs is remembered, of one session."""
 
 _ask = msgspec.json.Decoder(Ask)
+
+
+class Asking:
+    """What one server follows, by node and log, and until when that holds."""
+
+    def __init__(self, ask: Ask) -> None:
+        self.until = anyio.current_time() + ATTENTION
+        self.logs = {node: {each.log: each for each in asked[:MAX_LOGS]} for node, asked in ask.logs.items()}
 
 
 class _Session:
@@ -37,6 +45,7 @@ class _Session:
         self.acked: dict[str, int] = {}
         self.watched_until = float("-inf")
         self.seal: set[str] = set()
+        self.asking: dict[str, Asking] = {}
         self.bell = anyio.Event()
         self.said = float("-inf")
         self.asks: Subscription | None = None
@@ -54,9 +63,35 @@ class _Session:
         if ask.watched:
             self.watched_until = anyio.current_time() + ATTENTION
         self.seal.update(ask.seal[:1000])
+        self._note_logs(ask)
         self.bell.set()
         if self.hurry is not None:
             self.hurry()
+
+    def _note_logs(self, ask: Ask) -> None:
+        self.asking.pop(ask.server, None)
+        if ask.logs and len(self.asking) < MAX_SERVERS:
+            self.asking[ask.server] = Asking(ask)
+
+    def logs(self, node: str) -> list[LogAsk]:
+        """Of each log that is followed what the server lacks that lacks most."""
+        now = anyio.current_time()
+        self.asking = {server: asking for server, asking in self.asking.items() if asking.until > now}
+        lacking: dict[LogId, LogAsk] = {}
+        for asking in self.asking.values():
+            for log, each in asking.logs.get(node, {}).items():
+                if log not in lacking or each.start < lacking[log].start:
+                    lacking[log] = each
+        return list(lacking.values())
+
+    def pushed(self, push: Push) -> None:
+        """What each server lacks, if it heard what was just pushed; one that didn't says so."""
+        for asking in self.asking.values():
+            logs = asking.logs.get(push.node, {})
+            for span in push.logs:
+                each = logs.get(span.log)
+                if each is not None and span.start <= each.start < span.end:
+                    logs[span.log] = LogAsk(each.name, each.log, span.end)
 
 
 class NatsChannel:
@@ -88,7 +123,11 @@ class NatsChannel:
         if push.word in ("batch", "sealed"):
             await self._publish(push, data)
             self._note(session, push)
-        if push.word not in ("batch", "sealed") or anyio.current_time() - session.said >= ALIVE_EVERY:
+        if push.word == "log":
+            await client.publish(subject(self._link.place.prefix, "log", push.key, push.node), data)
+            await client.flush(2)
+            session.pushed(push)
+        if push.word not in ("batch", "sealed", "log") or anyio.current_time() - session.said >= ALIVE_EVERY:
             await self._speak(push, session)
         if push.word == "bye":
             await client.flush(2)
@@ -101,7 +140,7 @@ class NatsChannel:
         seal = push.node in session.seal
         session.seal.discard(push.node)
         cursor = dict(session.acked) if push.word == "hello" else {}
-        return Answer(cursor=cursor, seal=seal, watched=session.watched)
+        return Answer(cursor=cursor, seal=seal, watched=session.watched, logs=session.logs(push.node))
 
     async def _publish(self, push: Push, data: bytes) -> None:
         if not self._has_stream:
@@ -115,7 +154,7 @@ class NatsChannel:
         assert self._link.client is not None
         session.said = anyio.current_time()
         word = push.word if push.word in ("hello", "alive", "bye") else "alive"
-        message = pack_push(msgspec.structs.replace(push, word=word, sources=[], gaps=[]), [])
+        message = pack_push(msgspec.structs.replace(push, word=word, sources=[], gaps=[], logs=[]), [])
         await self._link.client.publish(subject(self._link.place.prefix, "word", push.key, push.node), message)
 
     def _note(self, session: _Session, push: Push) -> None:

@@ -61,6 +61,39 @@ def redact_block(block: bytes) -> bytes:
     return bytes(out)
 
 
+def unfinished(block: bytes) -> int | None:
+    """Where the line begins in which an ``env_vars`` begins that goes on behind ``block`` (whole lines); None where none does.
+
+    Printed over several lines it can be told for what it is only as a whole.
+    """
+    at = block.find(KEY)
+    while at >= 0:
+        quoted, after = block[at - 1 : at] == b'"', at + len(KEY)
+        if quoted and (colon := _OPENS.match(block, after)):
+            closed = _closes(block, colon.end())
+            if closed is None:
+                return block.rfind(b"\n", 0, at) + 1
+            after = closed
+        at = block.find(KEY, after)
+    return None
+
+
+def _closes(text: bytes, at: int) -> int | None:
+    """Where the JSON value at ``at`` ends; None where ``text`` ends first."""
+    depth = 0
+    while token := _TOKEN.match(text, at):
+        at = token.end()
+        if token[2] in (b"{", b"["):
+            depth += 1
+        elif token[2] in (b"}", b"]"):
+            depth -= 1
+        elif not depth and token[1] and not (len(token[1]) > 1 and token[1].endswith(b'"')):
+            return None
+        if depth <= 0 and token[2] != b":":
+            return at
+    return None
+
+
 def _quick(block: bytes, out: bytearray, at: int) -> int | None:
     """Mask what follows the name at ``at`` if it has the shape Ray writes; where that ends, or None."""
     quote = at - 1
@@ -95,6 +128,7 @@ Span = tuple[int, int, bytes]
 _STRING = re.compile(rb'"((?:[^"\\]++|\\.)*+)("|\\?\Z)', re.DOTALL)
 _TOKEN = re.compile(rb'\s*+(?:("(?:[^"\\]++|\\.)*+(?:"|\\?\Z))|([{}\[\],:])|([^\s{}\[\],:"]++))', re.DOTALL)
 _COLON = re.compile(rb"\s*+:")
+_OPENS = re.compile(rb'"(?:\s*+\Z|\s*+:)')
 _ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})|\\(.)", re.DOTALL)
 _PLAIN = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
 _NO_SECRETS = (b"null", b"true", b"false")

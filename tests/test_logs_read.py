@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.loggers import KEY, KEYS, NODE, Clock, follower, logs_folder, store_all
+from support.streamed import streamed
 
 from api.log_file import LogFile, Piece, SizedCache
 from api.logs import LogStore
@@ -106,7 +107,7 @@ async def test_the_tail_of_a_large_log_reads_a_few_chunks(store: GetsStore) -> N
     logs = LogStore(store)
 
     asked = LogOptions(node_id=NODE, filename="raylet.out", lines=1000)
-    answer = b"".join([piece async for piece in logs.stream(KEY, [Place(NODE, filename="raylet.out")], asked)])
+    answer = await streamed(logs, KEY, [Place(NODE, filename="raylet.out")], asked)
 
     assert answer == b"".join(line % n for n in range(chunk_lines - 1000, chunk_lines))
     assert len(store.gets) <= 4, "the list, the last chunk's length, and the last chunk"
@@ -175,7 +176,7 @@ def folder(tmp_path: Path) -> Path:
 
 async def text(logs: LogStore, filename: str, **options: int) -> bytes:
     asked = LogOptions(node_id=NODE, filename=filename, **{"lines": -1, **options})  # type: ignore[arg-type]
-    return b"".join([piece async for piece in logs.stream(KEY, [Place(NODE, filename=filename)], asked)])
+    return await streamed(logs, KEY, [Place(NODE, filename=filename)], asked)
 
 
 async def test_a_file_is_found_by_its_name_and_by_its_path_on_the_node(
@@ -311,7 +312,7 @@ async def test_a_followed_file_shows_what_comes_until_it_has_ended(
 
     logs = LogStore(store, refresh=0)
     asked = LogOptions(node_id=NODE, filename="raylet.out", lines=1, follow=True, interval=0.001)
-    got = b"".join([piece async for piece in logs.stream(KEY, [Place(NODE, filename="raylet.out")], asked, ended)])
+    got = await streamed(logs, KEY, [Place(NODE, filename="raylet.out")], asked, ended)
 
     assert got == b"two\nthree\nfour\n"
 
@@ -328,7 +329,7 @@ async def test_the_part_of_one_task_is_cut_out_of_its_workers_file(
 
     async def part(start: int | None, end: int | None, lines: int) -> bytes:
         place = Place(NODE, filename=f"{folder}/worker.out", start=start, end=end)
-        return b"".join([piece async for piece in logs.stream(KEY, [place], LogOptions(lines=lines))])
+        return await streamed(logs, KEY, [place], LogOptions(lines=lines))
 
     assert await part(7, 15, -1) == b"one\ntwo\n"
     assert await part(7, 15, 1000) == b"one\ntwo\n"

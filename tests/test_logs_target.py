@@ -10,6 +10,7 @@ import pytest
 from support.captures import captures, head_node, live_answers, live_rows, session_name
 from support.indexes import index_of, index_of_capture
 from support.loggers import Clock
+from support.streamed import streamed
 
 from api.index.session_index import SessionIndex
 from api.logs import LogStore
@@ -232,7 +233,7 @@ async def text(played: Any, **asked: Any) -> bytes:
     key, index, logs, _ = played
     options = LogOptions(**{"lines": -1, **asked})
     places = candidates(SessionLogIndex(index), options)
-    return b"".join([piece async for piece in logs.stream(key, places, options)])
+    return await streamed(logs, key, places, options)
 
 
 async def test_every_file_of_a_recorded_session_is_listed_in_rays_groups(capture: Path, played: Any) -> None:

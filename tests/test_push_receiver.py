@@ -18,6 +18,7 @@ from support.sessions import KEY, NODE, SegmentWriter, tasks
 from api import live, push
 from api.app import create_app
 from api.groups import first_error
+from api.live import LEAST_WITHIN
 from api.sessions import Sessions
 from pipeline.config import ServerConfig, StoreConfig
 from pipeline.pushed import MAX_PACKED, MEDIA_TYPE, Answer, Push, Word, decode_answer, pack_push
@@ -255,7 +256,7 @@ async def test_who_pushes_what_nobody_watches_waits_for_its_answer_until_somebod
         assert answers == []
         async with server.sessions.watch(KEY):
             pass
-    assert answers == [Answer(watched=True)]
+    assert answers == [Answer(watched=True, within=LEAST_WITHIN)]
 
 
 async def test_senders_that_nobody_waits_for_slow_down_as_they_become_many(

@@ -1,6 +1,7 @@
 """Log files over HTTP: ``/api/v0/logs``, ``/api/v0/logs/{file|stream}``, a submission's log as JSON and as a WebSocket.
 
-A file is streamed as it is read, whatever its size. What Ray refuses is refused with its status and words.
+A file is streamed as it is read, whatever its size, and a stream is never packed on its way: what packs waits for more.
+What Ray refuses is refused with its status and words.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import codecs
 import io
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
+import anyio
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -18,8 +21,10 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.answers import TextAnswer, enveloped, plain
+from api.groups import first_error
 from api.index.jobs import TERMINAL
 from api.index.session_index import SessionIndex
+from api.log_stream import LogStreams
 from api.logs import LogStore
 from api.reader import SessionReader, UnknownSession
 from api.routes.session import named, opened, query_of
@@ -33,6 +38,7 @@ from pipeline.errors import RayHistoryError
 ONLY_SUBMISSIONS = "Can only get logs of submission type jobs"
 MESSAGE_CHARS = 20_000
 """Characters of one WebSocket message, as in Ray."""
+AS_IT_COMES = {"Content-Encoding": "identity", "X-Accel-Buffering": "no"}
 SETTLED = 15.0
 """Seconds after a job's end by which the last of its log is in the store."""
 
@@ -55,12 +61,14 @@ async def _file(request: Request) -> Response:
     try:
         asked = parse_log_options(query_of(request), request.path_params["media_type"])
         places = await reader.query(lambda index: candidates(SessionLogIndex(index), asked))
-        pieces = _logs(request).stream(reader.key, places, asked, lambda: _ended(request, reader))
+        pieces = _streams(request).stream(reader.key, places, asked, lambda: _ended(request, reader))
         first = await anext(pieces, b"")
     except NoLog as exc:
         return PlainTextResponse(str(exc), 500)
     name = asked.download_filename.encode("latin-1", "replace").decode("latin-1")
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    if asked.follow:
+        headers |= AS_IT_COMES
     return StreamingResponse(_joined(first, pieces), headers=headers, media_type="text/plain")
 
 
@@ -77,13 +85,29 @@ async def _job_log(request: Request) -> Response:
 async def _follow_job_log(socket: WebSocket) -> None:
     """The same as it grows, in messages; closed at its end."""
     await socket.accept()
+    with first_error():
+        async with anyio.create_task_group() as group:
+            group.start_soon(_until_left, socket, group.cancel_scope)
+            await _send_job_log(socket)
+            group.cancel_scope.cancel()
+
+
+async def _until_left(socket: WebSocket, scope: anyio.CancelScope) -> None:
+    """Whoever leaves while nothing is written is noticed too."""
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _send_job_log(socket: WebSocket) -> None:
     try:
         sessions: Sessions = socket.app.state.sessions
         reader = await sessions.open(await sessions.resolve(*named(socket)))  # type: ignore[arg-type]
         submission_id = await reader.query(lambda index: _submission(index, socket.path_params["job_id"]))
-        async for text in _texts(socket, reader, submission_id, follow=True):
-            for at in range(0, len(text), MESSAGE_CHARS):
-                await socket.send_text(text[at : at + MESSAGE_CHARS])
+        async with aclosing(_texts(socket, reader, submission_id, follow=True)) as texts:
+            async for text in texts:
+                for at in range(0, len(text), MESSAGE_CHARS):
+                    await socket.send_text(text[at : at + MESSAGE_CHARS])
     except WebSocketDisconnect:
         return
     except HTTPException as exc:
@@ -106,14 +130,14 @@ def _submission(index: SessionIndex, job_id: str) -> str:
 
 async def _texts(
     connection: Request | WebSocket, reader: SessionReader, submission_id: str, *, follow: bool
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str]:
     """The text of a submission's log, line ends as Python reads them; nothing where there is no log."""
     asked = LogOptions(submission_id=submission_id, lines=-1, follow=follow)
     places = await reader.query(lambda index: candidates(SessionLogIndex(index), asked))
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
     try:
-        async for piece in _logs(connection).stream(
-            reader.key, places, asked, lambda: _over(connection, reader, submission_id)
+        async for piece in _streams(connection).stream(
+            reader.key, places, asked, lambda: _over(connection, reader, submission_id), expected=True
         ):
             if text := decoder.decode(piece):
                 yield text
@@ -143,10 +167,16 @@ def _logs(connection: Request | WebSocket) -> LogStore:
     return logs
 
 
-async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in rest:
-        yield piece
+def _streams(connection: Request | WebSocket) -> LogStreams:
+    streams: LogStreams = connection.app.state.log_streams
+    return streams
+
+
+async def _joined(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
 
 
 async def _as_json(first: str, rest: AsyncIterator[str]) -> AsyncIterator[str]:
@@ -162,4 +192,4 @@ ROUTES: list[BaseRoute] = [
     Route("/api/jobs/{job_id}/logs", _job_log),
     WebSocketRoute("/api/jobs/{job_id}/logs/tail", _follow_job_log),
 ]
-"""``app.state.logs`` must be a ``LogStore``."""
+"""``app.state.logs`` must be a ``LogStore``, ``app.state.log_streams`` its ``LogStreams``."""
