@@ -133,6 +133,9 @@ class Hubs:
                             reader.on_applied = None
         except RayHistoryError as exc:
             opened.error = exc
+        except Exception as exc:  # whatever it is: other sessions go on, and so does the server
+            log.exception("a session can't be followed", session=str(key))
+            opened.error = exc
         finally:
             self._close(key, opened)
             opened.ready.set()

@@ -223,6 +223,8 @@ class Sessions:
                         await entry.feeding()
                 except RayHistoryError as exc:
                     log.warning("watched session can't be read", session=str(entry.reader.key), reason=str(exc))
+                except Exception:  # whatever it is, it is of this session alone
+                    log.exception("watched session can't be read", session=str(entry.reader.key))
 
     # what is pushed
 
@@ -244,6 +246,8 @@ class Sessions:
             await entry.feeding()
         except RayHistoryError as exc:
             log.warning("pushed records wait", session=str(entry.reader.key), reason=str(exc))
+        except Exception:  # whatever it is, it is of this session alone
+            log.exception("pushed records wait", session=str(entry.reader.key))
         finally:
             entry.fed = False
 

@@ -35,9 +35,16 @@ class LiveServer:
 
 @asynccontextmanager
 async def live_server(
-    store: ObjectStore, *, prepare: Callable[[Starlette], None] | None = None, **settings: Any
+    store: ObjectStore,
+    *,
+    prepare: Callable[[Starlette], None] | None = None,
+    send_buffer: int | None = None,
+    **settings: Any,
 ) -> AsyncIterator[LiveServer]:
-    """A server over ``store``. A call that would block its event loop is an error meanwhile."""
+    """A server over ``store``. A call that would block its event loop is an error meanwhile.
+
+    ``send_buffer``: the bytes that the kernel takes for a client that doesn't read, where that isn't megabytes.
+    """
     settings = {"refresh": 0.05, **settings}
     config = ServerConfig(store=StoreConfig(url="memory://"), **settings)
     app = await to_thread.run_sync(create_app, config, store)  # beside another one, whose event loop may not block
@@ -45,6 +52,8 @@ async def live_server(
         prepare(app)
     stop = anyio.Event()
     with listen("127.0.0.1", 0) as listener:
+        if send_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         server = LiveServer(app, listener, stop)
 
         async def serve() -> None:
