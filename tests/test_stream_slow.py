@@ -225,8 +225,7 @@ async def test_those_who_come_and_go_all_the_time_leave_nothing_behind(store: Me
         assert (state.hubs._streams, STREAMS._value.get()) == (0, 0)
         assert state.hubs.past.value == hubs.MAX_PAST
         assert state.hubs.recall._reading == {}
-        assert not state.sessions.live._watchers
-        assert not state.sessions._watched
+        await until(lambda: not state.sessions.live._watchers and not state.sessions._watched)
         assert [entry.watchers for entry in state.sessions._entries.values() if entry.watchers] == []
         gc.collect()
         assert [type(each) for each in gc.get_objects() if isinstance(each, Stream | Subscriber | Hub)] == []
