@@ -85,7 +85,7 @@ function show() {
   const empty = $("#empty");
   empty.hidden = sessions.length > 0;
   $("#sessions").hidden = sessions.length === 0;
-  empty.textContent = total ? "No session matches." : "No session yet. A collector beside a Ray node makes the first one.";
+  empty.textContent = total ? "No session matches." : "No session yet. `ray-history up` beside a running Ray makes the first one.";
   $("#said").textContent = matched === total ? plural(total, "session") : `${number(matched)} of ${plural(total, "session")}`;
   $("#range").textContent = sessions.length ? `${number(offset + 1)}–${number(offset + sessions.length)}` : "";
   $("#previous").disabled = offset === 0;
