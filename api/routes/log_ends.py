@@ -28,6 +28,7 @@ from api.views.logs import LogOptions, NoLog
 
 LINES = 30
 MAX_BYTES = 16 << 10
+NOT_YET = "it is not in the store yet"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -41,10 +42,11 @@ class LogEnd(Struct, frozen=True):
 
 
 class LogEnds(Struct, frozen=True):
-    """``why`` there is none, in Ray's words where it has some; empty where there are some."""
+    """``why`` there is none, in Ray's words where it has some; empty where there are some. ``later``: ask again."""
 
     ends: list[LogEnd]
     why: str
+    later: bool = False
 
 
 class Wanted(Struct, frozen=True):
@@ -68,7 +70,7 @@ async def log_ends(request: Request) -> Response:
                 found.append(await _end(logs, reader, each))
             except NoLog as exc:
                 why = why or str(exc).strip().partition("\n")[0]
-        return LogEnds(found, "" if found else why)
+        return LogEnds(found, "" if found else why, not found and why == NOT_YET)
 
     return json_bytes(encode(await while_connected(request, work)), headers={"Cache-Control": "no-store"})
 
@@ -94,7 +96,7 @@ async def _end(logs: LogStore, reader: SessionReader, asked: LogOptions) -> LogE
     start = max(begin, end - MAX_BYTES)
     text = b"".join([piece async for piece in file.read(start, end)]).decode("utf-8", "replace")
     if not text and end < (place.end or 0):
-        raise NoLog("it is not in the store yet")
+        raise NoLog(NOT_YET)
     lines = _COLOURS.sub("", text).splitlines()
     return LogEnd(wanted.of, "\n".join(lines[-LINES:]), start == begin and len(lines) <= LINES, wanted.query)
 

@@ -269,13 +269,15 @@ function logEnds(query) {
   const place = h("div", {}, h("p", { class: "quiet" }, "Reading the log …"));
   const fill = async () => {
     try {
-      const { ends, why } = await ask(sessionPath(own, `v1/log_ends?${new URLSearchParams(query)}`));
+      const { ends, why, later } = await ask(sessionPath(own, `v1/log_ends?${new URLSearchParams(query)}`));
       const told = ends.filter((end) => end.text);
       const silent = ends.filter((end) => !end.text).map((end) => end.of);
       place.replaceChildren(
         ...told.map(logEnd),
         ...(silent.length ? [h("p", { class: "quiet" }, `Nothing was written to ${silent.join(" and ")}.`)] : []),
         ...(ends.length ? [] : [h("p", { class: "quiet" }, `No log: ${why}`)]));
+      for (const text of place.querySelectorAll("pre")) text.scrollTop = text.scrollHeight;
+      if (later) setTimeout(() => place.isConnected && fill(), EVERY);
     } catch (error) {
       place.replaceChildren(h("p", { class: "quiet" }, `The log can't be read: ${error.message}`));
     }
