@@ -10,7 +10,7 @@ Nodes and sources stand in it by the first bytes of a hash of their names. What 
 is the event's own. Of two records of one source the further one counts.
 
 A replay (``since_ms``) tells a segment's events in the order of their times: there ``within`` says how many of a
-node's next segment were told.
+node's next segment were told, and ``beside`` how many of the one after it, which is played at the same time.
 
 Positions come back from clients: ``parse`` takes any text, bounded, and gives None for what isn't a position.
 """
@@ -30,19 +30,20 @@ TOO_LONG = "!"
 """Begins a stream whose positions don't fit: whoever comes back with it is told that he missed something."""
 _MAX_NUMBER = 1 << 63
 _VERSION = b"\x01"
-_NODE, _PLACE, _WITHIN, _SINCE, _END = range(5)
-_WIDTHS = (NODE_BYTES, SOURCE_BYTES, NODE_BYTES, 0, 0)
+_NODE, _PLACE, _WITHIN, _SINCE, _END, _BESIDE = range(6)
+_WIDTHS = (NODE_BYTES, SOURCE_BYTES, NODE_BYTES, 0, 0, NODE_BYTES)
 
 Place = tuple[int, int]
 """The offset of a line, and how many of its events were told; all lines before it were told."""
 
 
 class Position(Struct):
-    """See the module. ``seqs`` and ``within`` by node code, ``places`` by source code."""
+    """See the module. ``seqs``, ``within`` and ``beside`` by node code, ``places`` by source code."""
 
     seqs: dict[bytes, int] = field(default_factory=dict)
     places: dict[bytes, Place] = field(default_factory=dict)
     within: dict[bytes, int] = field(default_factory=dict)
+    beside: dict[bytes, int] = field(default_factory=dict)
     since_ms: int | None = None
 
     def head(self) -> bytes:
@@ -50,8 +51,13 @@ class Position(Struct):
         parts = [] if self.since_ms is None else [_record(_SINCE, b"", self.since_ms)]
         parts += [node_record(code, seq) for code, seq in self.seqs.items()]
         parts += [place_record(code, *place) for code, place in self.places.items()]
-        parts += [within_record(code, count) for code, count in self.within.items()]
+        parts += [self.within_records(code) for code in self.within.keys() | self.beside.keys()]
         return b"".join(parts)
+
+    def within_records(self, code: bytes) -> bytes:
+        """How many were told of a node's segments that are being played."""
+        records = _record(_WITHIN, code, self.within.get(code, 0))
+        return records + _record(_BESIDE, code, self.beside[code]) if code in self.beside else records
 
 
 @lru_cache(maxsize=1 << 16)
@@ -72,10 +78,6 @@ def node_record(code: bytes, seq: int) -> bytes:
 
 def place_record(code: bytes, offset: int, told: int) -> bytes:
     return _record(_PLACE, code, offset, told)
-
-
-def within_record(code: bytes, count: int) -> bytes:
-    return _record(_WITHIN, code, count)
 
 
 def text_of(head: str, tail: bytes = b"", beyond: str = "") -> str | None:
@@ -149,6 +151,8 @@ def _read(records: bytes, position: Position) -> None:
             position.seqs[code] = max(number, position.seqs.get(code, 0))
         elif kind == _WITHIN:
             position.within[code] = number
+        elif kind == _BESIDE:
+            position.beside[code] = number
         elif kind == _SINCE:
             position.since_ms = number
         elif kind == _PLACE:

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import httpx
 import pytest
 from starlette.applications import Starlette
-from support.captures import DATA
+from support.captures import DATA, posts
 from support.pushing import Collector
 from support.recorded_store import put_recording
 from support.sessions import KEY, NODE, SegmentWriter, defined_task, finished_task, task_id, task_states
@@ -22,6 +22,7 @@ from support.streaming import Client, LiveServer, following, live_server
 from api import replay, stream
 from api.replay import Pace
 from api.routes import live
+from api.sse_reader import EventReader
 from pipeline.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -145,6 +146,33 @@ async def test_two_nodes_are_played_beside_each_other(over: LiveServer) -> None:
     assert times == sorted(times)
     first = {data["task_id"] for data in client.told("task")[:4]}
     assert first == {task_id(number).hex() for number in (1, 2, 11, 12)}
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize("recording", ["posted", "nodes", "tasks"])
+async def test_what_ray_posted_late_comes_in_its_time_and_resume_knows_where(recording: str, nodes: int) -> None:
+    """Ray's posts overlap by a second, so do segments: those of one node, and those of several."""
+    store = MemoryStore()
+    writers = [SegmentWriter(store, node=f"{number:02x}" * 28) for number in range(nodes)]
+    await writers[0].begin(ended_ms=1)
+    posted = [line(event) for body in posts(DATA / recording) for event in json.loads(body)]
+    for at, start in enumerate(range(0, len(posted), 40)):
+        await writers[at % nodes].write(posted[start : start + 40])
+    async with live_server(store) as server:
+        client = await whole(server, since="0")
+        events = [event for event in client.events if event.kind != "session"]
+        times = [data["created_ms"] for data in client.told()]
+        assert len(times) > 100
+        assert times == sorted(times)
+        async with httpx.AsyncClient() as http:
+            for number in range(0, len(events) - 1, 7):
+                rest = await http.get(server.url + PATH, headers={"Last-Event-ID": events[number].id})
+                again = [event.data for event in EventReader().feed(rest.content) if event.kind != "session"]
+                assert again == [event.data for event in events[number + 1 :]], number
+
+
+def line(event: dict[str, object]) -> bytes:
+    return json.dumps(event).encode() + b"\n"
 
 
 async def test_a_long_pause_is_filled_with_heartbeats(over: LiveServer, clock: Clock) -> None:
