@@ -1,7 +1,7 @@
 """One event of a stream as one line: when, what, state, name, id, job and node; of a failure what went wrong. Pure.
 
 Whatever stands in the names: each becomes printable, and the line stays one. A line that needn't fit a terminal has
-whole ids and the date. What went wrong is never cut.
+whole ids, the date, and all that is said of what went wrong.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 from msgspec import Struct
 from rich.cells import cell_len
 
-from api.cli.printable import printable
+from api.cli.printable import LONGEST, printable
 from api.cli.terminal import Span
-from api.views.text import telling_line
+from api.views.text import MAX_TEXT, telling_line
 
 STYLES = {
     **dict.fromkeys(("FAILED", "DEAD", "ERROR", "FATAL", "UNRECOVERABLE"), "bold red"),
@@ -73,7 +73,12 @@ def line(kind: str, data: Data, look: Look) -> list[Span]:
             spans.append((f" {label}=", DIM))
             spans.append((_id(value, look), DIM))
     if told.wrong:
-        spans.append((f"  {printable(telling_line(told.wrong))}", WRONG if STYLES.get(state) == "bold red" else ""))
+        spans.append(
+            (
+                f"  {printable(telling_line(told.wrong), LONGEST if look.whole else MAX_TEXT)}",
+                WRONG if STYLES.get(state) == "bold red" else "",
+            )
+        )
     spans[-1] = spans[-1][0].rstrip(), spans[-1][1]
     return spans
 

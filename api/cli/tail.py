@@ -122,7 +122,7 @@ def tail(session: str | None, **options: Any) -> None:
       ray-history tail                               the newest session that lives
       ray-history tail default/ray --state FAILED    a cluster's failures
       ray-history tail session_… --since 0           from its beginning
-      ray-history tail latest --no-follow -o json | jq -r .data.name
+      ray-history tail latest --no-follow -o json | jq .data.name
 
     SESSION is namespace/cluster/session, or a part of it that is enough: namespace/cluster, cluster, or the
     session's own name. `live` and `latest` are the newest that lives, and the newest. Several values of one
