@@ -171,9 +171,8 @@ class Subscriber(asyncio.Protocol):
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).write(
-            f"GET {self.path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n".encode()
-        )
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(f"GET {self.path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic()
@@ -193,15 +192,24 @@ class Subscriber(asyncio.Protocol):
         self.lost = True
 
 
-async def follow(url: str, count: int, ready: Path, goal: Path) -> dict[str, Any]:
-    """Follow with ``count`` streams until each has as many events as ``goal`` says once it is there."""
+class Hanging(Subscriber):
+    """One that reads its first bytes and no more."""
+
+    def data_received(self, data: bytes) -> None:
+        self.started = True
+        self.transport.pause_reading()
+
+
+async def follow(url: str, count: int, hanging: int, ready: Path, goal: Path) -> dict[str, Any]:
+    """Follow with ``count`` streams until each has as many events as ``goal`` says once it is there, beside ``hanging``."""
     loop = asyncio.get_running_loop()
     address, _, path = url.removeprefix("http://").partition("/")
     host, port = address.split(":")
     streams = [Subscriber(f"/{path}", number < PARSED) for number in range(count)]
-    for stream in streams:
+    beside = [Hanging(f"/{path}", False) for _ in range(hanging)]
+    for stream in [*streams, *beside]:
         await loop.create_connection(lambda stream=stream: stream, host, int(port))  # type: ignore[misc]
-    await _settled(lambda: all(stream.started for stream in streams))
+    await _settled(lambda: all(stream.started for stream in [*streams, *beside]))
     await asyncio.to_thread(ready.touch)
     await _settled(goal.exists)
     wanted = int(await asyncio.to_thread(goal.read_text))
@@ -224,7 +232,7 @@ async def _settled(condition: Callable[[], bool], seconds: float = 600) -> None:
 # -- all together ------------------------------------------------------------------------------
 
 
-def measure(how: str, folder: Path, rate: int, seconds: float, subscribers: int) -> Found:
+def measure(how: str, folder: Path, rate: int, seconds: float, subscribers: int, hanging: int = 0) -> Found:
     """One run."""
     session = session_name(DATA / "posted")
     logs = folder / "ray" / session / "logs"
@@ -240,7 +248,7 @@ def measure(how: str, folder: Path, rate: int, seconds: float, subscribers: int)
                 target = str(logs / "export_events" / "event_EXPORT_TASK_1.log")
             until(lambda: session in _get(f"{serving.url}/clusters"), "the session", timeout=30)
             ready, goal = folder / "ready", folder / "goal"
-            clients = _start("--follow", url, str(subscribers), str(ready), str(goal))
+            clients = _start("--follow", url, str(subscribers), str(hanging), str(ready), str(goal))
             try:
                 until(ready.exists, "the subscribers", timeout=60)
             except BaseException:
@@ -321,16 +329,18 @@ HEADING = (
 @click.option("--rate", default=1000, show_default=True, help="Records a second.")
 @click.option("--seconds", default=20.0, show_default=True)
 @click.option("--subscribers", default="100", show_default=True, help="How many follow, one run for each.")
+@click.option("--hanging", default=0, show_default=True, help="How many more connect and read nothing.")
 @click.option("--how", default="file,post", show_default=True)
 @click.option("--write", "writing", nargs=4, hidden=True, default=None)
-@click.option("--follow", "following", nargs=4, hidden=True, default=None)
+@click.option("--follow", "following", nargs=5, hidden=True, default=None)
 def main(
     rate: int,
     seconds: float,
     subscribers: str,
+    hanging: int,
     how: str,
     writing: tuple[str, str, str, str] | None,
-    following: tuple[str, str, str, str] | None,
+    following: tuple[str, str, str, str, str] | None,
 ) -> None:
     """Print how long changes are on their way to those who follow, written to a file and posted."""
     if writing is not None:
@@ -338,14 +348,14 @@ def main(
     elif following is not None:
         import uvloop
 
-        url, count, ready, goal = following
-        click.echo(json.dumps(uvloop.run(follow(url, int(count), Path(ready), Path(goal)))))
+        url, count, hung, ready, goal = following
+        click.echo(json.dumps(uvloop.run(follow(url, int(count), int(hung), Path(ready), Path(goal)))))
     else:
         click.echo(HEADING)
         for count in map(int, subscribers.split(",")):
             for each in how.split(","):
                 with tempfile.TemporaryDirectory(prefix="live-") as folder:
-                    click.echo(report(measure(each, Path(folder), rate, seconds, count)))
+                    click.echo(report(measure(each, Path(folder), rate, seconds, count, hanging)))
 
 
 if __name__ == "__main__":
