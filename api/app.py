@@ -150,9 +150,10 @@ def _from_nats(url: str | None, sessions: Sessions) -> Callable[[], Coroutine[An
 
 
 async def _hold_nobody(app: Starlette) -> None:
-    """Collectors whose answers are held would hold up the end."""
+    """Collectors whose answers are held would hold up the end, and so would those who follow a log."""
     await app.state.closing.wait()
     app.state.sessions.live.close()
+    app.state.log_streams.close()
 
 
 async def _name_sessions(app: Starlette) -> None:

@@ -8,7 +8,7 @@
 
 Nobody's session is decoded here. How often the collectors of sessions that nobody watches speak is decided by how
 many there are: together about ``RATE`` messages a second. Those that somebody watches speak at once when they have
-news, and without any often enough to hear soon what else is wanted.
+news. Without any all of them speak as often as that allows, to hear soon what is wanted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from pipeline.pushed import Answer, Push
 RATE = 200.0
 """Messages a second from collectors that nobody waits for."""
 LEAST_HOLD, LONGEST_HOLD = 0.2, 4.0
-LEAST_WITHIN = 0.5
+LEAST_WITHIN, LEAST_IDLE = 0.5, 1.0
+"""Seconds in which a collector without news says something, where somebody watches its session and where nobody does."""
 COUNT_EVERY = 1.0
 WANTED_SECONDS = 30.0
 """A session that was asked for is likely to be asked for again."""
@@ -146,11 +147,13 @@ class Live:
             seal=seal,
             watched=watched,
             logs=self.tails.asks(key, node),
-            within=self._within() if watched else 0.0,
+            within=self._within(watched),
         )
 
-    def _within(self) -> float:
-        """Seconds in which the collectors of watched sessions should say something: together about ``RATE`` words a second."""
+    def _within(self, watched: bool) -> float:
+        """Seconds in which a collector should say something: those of watched sessions, and all, together about ``RATE`` times a second."""
+        if not watched:
+            return min(max(self.liveness.nodes / RATE, LEAST_IDLE), LONGEST_HOLD)
         now = self.clock()
         if now - self._counted >= COUNT_EVERY:
             heard = map(self.liveness.get, self.wanted_keys())

@@ -85,6 +85,11 @@ class Liveness:
         self._nodes -= len(nodes)
         return nodes
 
+    @property
+    def nodes(self) -> int:
+        """How many are remembered."""
+        return self._nodes
+
     def get(self, key: SessionKey) -> Heard | None:
         return self._heard.get(key)
 

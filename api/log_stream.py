@@ -51,6 +51,8 @@ class LogStreams:
     def __init__(self, logs: LogStore, live: Live) -> None:
         self.logs = logs
         self._live = live
+        self._followers: set[Follower] = set()
+        self._closing = False
         self._group: TaskGroup | None = None
 
     async def __aenter__(self) -> LogStreams:
@@ -63,6 +65,12 @@ class LogStreams:
         assert self._group is not None
         self._group.cancel_scope.cancel()
         return await self._group.__aexit__(kind, error, trace)
+
+    def close(self) -> None:
+        """What is followed ends here: the server stops."""
+        self._closing = True
+        for each in self._followers:
+            each.ring()
 
     async def stream(
         self,
@@ -115,6 +123,7 @@ class LogStreams:
     ) -> AsyncGenerator[bytes]:
         """What comes behind a file as it was opened."""
         at, place = await file.size(), file.place
+        passed: set[LogId] = set()
 
         async def again(over: bool) -> LogFile:
             """Of a file of records there is no name but the one that was asked for."""
@@ -124,14 +133,18 @@ class LogStreams:
 
         while True:
             tailed = (place.node, place.name, place.log) if place is not None else None
+            if place is not None:
+                passed.add(place.log)
             with self._live.tails.following(session, tailed, at) as follower:
-                looks = _Looks(self, follower, place, again, ended, asked.interval)
+                self._followers.add(follower)
+                looks = _Looks(self, follower, place, passed, again, ended, asked.interval)
                 try:
                     async with aclosing(self._of_one(follower, looks)) as pieces:
                         async for piece in pieces:
                             yield piece
                 finally:
                     looks.cancel()
+                    self._followers.discard(follower)
                 heir = looks.heir
             if heir is None or place is None:
                 return
@@ -139,10 +152,10 @@ class LogStreams:
 
     async def _of_one(self, follower: Follower, looks: _Looks) -> AsyncGenerator[bytes]:
         """What comes of one log, until all of it was sent that will ever come."""
-        while True:
+        while not self._closing:
             while piece := follower.take():
                 yield piece
-            looks.heir = follower.heir
+            looks.heir = looks.new(follower.heir)
             if looks.heir is not None:
                 return
             seen = looks.take()
@@ -170,12 +183,13 @@ class _Looks:
         streams: LogStreams,
         follower: Follower,
         place: LogPlace | None,
+        passed: set[LogId],
         again: Callable[[bool], Awaitable[LogFile]],
         ended: Ended,
         interval: float,
     ) -> None:
         self.heir: LogId | None = None
-        self._streams, self._follower, self._place = streams, follower, place
+        self._streams, self._follower, self._place, self._passed = streams, follower, place, passed
         self._again, self._ended, self._interval = again, ended, interval
         self._seen: Seen | Exception | None = None
         self._scope: anyio.CancelScope | None = None
@@ -188,6 +202,10 @@ class _Looks:
         if isinstance(seen, Exception):
             raise seen
         return seen
+
+    def new(self, heir: LogId | None) -> LogId | None:
+        """A log that has the name now, unless it had it before: a list may be older than what was pushed."""
+        return None if heir in self._passed else heir
 
     def pause(self) -> float:
         """Begin another look where one is due; seconds until the next is."""
@@ -222,7 +240,7 @@ class _Looks:
         size = await file.size()
         heir = None
         if self._place is not None and size <= at:
-            heir = await self._streams.logs.heir(self._place, at)
+            heir = self.new(await self._streams.logs.heir(self._place, at))
         return Seen(at, file, size, over, heir)
 
 

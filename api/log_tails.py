@@ -62,6 +62,7 @@ class Tail:
     def __init__(self, name: str, log: LogId, start: int) -> None:
         self.name, self.log = name, log
         self.start = self.end = start
+        self.tail = 0  # as its collector said it: a checksum of the last bytes before ``end``
         self.then: LogId | None = None
         self.followers: set[Follower] = set()
         self._parts: deque[bytes] = deque()
@@ -78,6 +79,7 @@ class Tail:
         if fresh:
             self._parts.append(fresh)
             self.end += len(fresh)
+            self.tail = span.tail
         if span.then is not None and span.end == self.end and span.then != self.log:
             self.then = span.then
         for each in self.followers:
@@ -106,6 +108,7 @@ class Tail:
         """Every follower is further by now: the store had it first."""
         self._parts.clear()
         self.start = self.end = at
+        self.tail, self.then = 0, None
 
 
 class LogTails:
@@ -179,7 +182,7 @@ class LogTails:
         if nearest > tail.end:
             self._count_bytes(-tail.nbytes)
             tail.restart(nearest)
-        return LogAsk(tail.name, tail.log, tail.end)
+        return LogAsk(tail.name, tail.log, tail.end, tail.tail)
 
     def _let_go(self, key: SessionKey, node: str, tail: Tail) -> None:
         nodes = self._tails[key]

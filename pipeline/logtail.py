@@ -21,9 +21,10 @@ import anyio
 from msgspec import Struct
 
 from pipeline import metrics
-from pipeline.logtrack import TAIL, BeganAgain, Log, Read, Tracker
+from pipeline.logtrack import BeganAgain, Log, Read, Tracker
 from pipeline.pushed import MAX_LOGS, LogAsk, LogId, LogSpan
 from pipeline.redact import KEY, redact_block, unfinished
+from pipeline.source import tail_checksum
 from pipeline.watch import Wake
 
 EVERY = 0.1
@@ -59,12 +60,12 @@ class Logs(Protocol):
 
 
 class Tailed:
-    """One log that is followed: from ``start`` on, behind the bytes ``tail`` where some were pushed."""
+    """One log that is followed: from ``start`` on, behind bytes with the checksum ``tail`` where some were pushed."""
 
     def __init__(self, ask: LogAsk) -> None:
         self.ask = ask
         self.start = ask.start
-        self.tail = b""
+        self.tail = ask.tail
         self.log: Log | None = None
         self.unended: float | None = None
         self.doubts = 0
@@ -72,12 +73,11 @@ class Tailed:
 
 
 class Part(Struct, frozen=True):
-    """What is to be pushed of a log, and the last bytes of it as they stand in the file."""
+    """What is to be pushed of a log."""
 
     tailed: Tailed
     span: LogSpan
     content: bytes
-    tail: bytes
 
 
 class LogTail:
@@ -116,7 +116,7 @@ class LogTail:
         taken, self._ready = self._ready, []
         for part in taken:
             tailed = part.tailed
-            tailed.start, tailed.tail = part.span.end, part.tail
+            tailed.start, tailed.tail = part.span.end, part.span.tail
             tailed.told_end = tailed.told_end or part.span.then is not None
             metrics.LOG_BYTES_PUSHED.inc(len(part.content))
         self._wake.set()
@@ -198,7 +198,7 @@ class LogTail:
         if got is None:
             return None  # it has another name by now, which the next look finds out
         data, before, stored = got
-        if stored != tail or not before.endswith(tailed.tail):
+        if stored != tail or len(before) < min(start, CONTEXT) or tailed.tail not in (0, tail_checksum(before)):
             return BeganAgain()
         tailed.doubts = 0
         if not data:
@@ -210,8 +210,8 @@ class LogTail:
         if not content:
             return None
         tailed.unended = None
-        raw = data[: len(content)]
-        return Part(tailed, LogSpan(ask.log, start, start + len(content)), content, (before + raw)[-TAIL:])
+        checksum = tail_checksum(before + data[: len(content)])
+        return Part(tailed, LogSpan(ask.log, start, start + len(content), checksum), content)
 
     def _end(self, tailed: Tailed, heir: Log | None) -> Part | None:
         """All of it was pushed: say what has its name now, if anything has."""
@@ -219,7 +219,7 @@ class LogTail:
         if heir is None or tailed.told_end or log is None or tailed.start < log.entry.end:
             return None
         then = LogId(heir.entry.path, heir.entry.generation)
-        return Part(tailed, LogSpan(tailed.ask.log, tailed.start, tailed.start, then), b"", tailed.tail)
+        return Part(tailed, LogSpan(tailed.ask.log, tailed.start, tailed.start, tailed.tail, then), b"")
 
 
 def _content(before: bytes, data: bytes, *, whole: bool, from_start: bool, redact: bool) -> bytes:

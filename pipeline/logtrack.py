@@ -204,7 +204,7 @@ class Tracker:
         """Give files to logs that have none; the files that are left."""
         held = set(self._at.values())
         free = [log for log in self.logs if log not in held]
-        by_inode = _grouped(((log.entry.device, log.entry.inode), log) for log in free if log.entry.end)
+        by_inode = _grouped(((log.entry.device, log.entry.inode), log) for log in free if log.entry.end or log.file)
         by_name = _grouped((log.entry.place, log) for log in free)
         unknown = self._claim(unknown, now, lambda found: by_inode.get((found.device, found.inode), []))
         unknown = self._claim(unknown, now, lambda found: by_name.get(found.name, []))

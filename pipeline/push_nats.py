@@ -91,7 +91,7 @@ class _Session:
             for span in push.logs:
                 each = logs.get(span.log)
                 if each is not None and span.start <= each.start < span.end:
-                    logs[span.log] = LogAsk(each.name, each.log, span.end)
+                    logs[span.log] = LogAsk(each.name, each.log, span.end, span.tail)
 
 
 class NatsChannel:

@@ -148,10 +148,13 @@ async def _texts(
 
 
 async def _ended(connection: Request | WebSocket, reader: SessionReader) -> bool:
-    """Whether the session is over, as far as the store says now."""
+    """Whether the session is over, as far as the store says now, and who is heard."""
     sessions: Sessions = connection.app.state.sessions
     metadata = (await sessions.open(reader.key)).metadata
-    return metadata is None or metadata.ended_ms is not None
+    live = sessions.live
+    if metadata is None:  # so young that nothing of it is stored, or nobody knows
+        return not live.liveness.present(reader.key, live.now_ms())
+    return live.liveness.ended_ms(metadata, live.now_ms()) is not None
 
 
 async def _over(connection: Request | WebSocket, reader: SessionReader, submission_id: str) -> bool:
