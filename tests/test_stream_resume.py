@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from support.captures import DATA
 from support.pushing import Collector
 from support.recorded_store import put_recording
-from support.sessions import KEY, SegmentWriter, finished_task
+from support.sessions import KEY, SegmentWriter, WrappedStore, finished_task
 from support.streaming import Client, LiveServer, following, live_server
 
 from api import catch_up
@@ -376,3 +376,33 @@ async def test_positions_of_another_session_are_not_taken_for_this_one_s(store: 
             ours.push(finished_task(LAST))
             await there(it)
             assert len(it.told("task")) == 3
+
+
+async def test_while_the_store_is_away_who_needs_only_memory_goes_on_and_the_others_may_try_again() -> None:
+    store = WrappedStore()
+    await SegmentWriter(store).begin()
+    async with live_server(store) as server:
+        world = World(store, server)
+        async with following(server.url + PATH) as stayed:
+            early = stayed.events[0].id
+            world.push(1)
+            await there(stayed, 1)
+            await world.seal()
+            world.push(2)
+            await there(stayed, 2)
+            recent = stayed.reader.last_id
+            store.fail()
+            async with back(server.url + PATH, recent) as client:
+                world.push(3)
+                await there(client, 3)
+                assert len(client.told("task")) == 3
+            played = Client(server.url + PATH, since="0")
+            await played.connect()
+            assert [event.kind for event in played.events] == ["session"]
+            store.down = None
+            played.reader.last_id = ""
+            async with following(server.url + PATH, resume=played), back(server.url + PATH, early) as client:
+                world.push(LAST)
+                for each in (stayed, played, client):
+                    await there(each)
+                    assert len(each.told("task")) == 12
