@@ -31,7 +31,8 @@ from pipeline.layout import SessionKey
 from pipeline.logfiles import encode_path
 from pipeline.pushed import LogId
 
-Ended = Callable[[], Awaitable[bool]]
+Ended = Callable[[], Awaitable[bool | None]]
+"""Whether nothing more will come of a log. None: nothing more is written, and it may not be in the store as a whole."""
 log = structlog.get_logger()
 
 
@@ -81,7 +82,7 @@ class LogStreams:
         *,
         expected: bool = False,
     ) -> AsyncGenerator[bytes]:
-        """The answer to a request. ``ended``: whether nothing more will come of the log; only asked to follow.
+        """The answer to a request. ``ended`` is only asked to follow.
 
         Raises ``NoLog`` or ``StoreError`` before the first piece where there is no such file, unless it is ``expected`` to come.
         """
@@ -234,7 +235,8 @@ class _Looks:
         self._follower.ring()
 
     async def _look_at_all(self) -> Seen:
-        over = await self._ended()
+        ended = await self._ended()
+        over = self._follower.has_all() if ended is None else ended
         at = self._follower.at
         file = await self._again(over)
         size = await file.size()

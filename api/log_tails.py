@@ -28,9 +28,11 @@ ALL_LOGS = 2000
 class Follower:
     """Somebody's position in a log. ``tail`` is None where no more logs can be followed this way."""
 
-    def __init__(self, tail: Tail | None, at: int) -> None:
+    def __init__(self, tail: Tail | None, at: int, ask: Callable[[], None]) -> None:
         self.tail = tail
         self.at = at
+        self._ask = ask
+        self._check = 0
         self._bell = anyio.Event()
 
     def take(self) -> bytes:
@@ -44,6 +46,17 @@ class Follower:
         """The log that has the name now, where nothing comes behind this position any more."""
         tail = self.tail
         return tail.then if tail is not None and self.at == tail.end else None
+
+    def has_all(self) -> bool:
+        """Whether its collector, asked since this was asked first, found nothing behind what was taken."""
+        tail = self.tail
+        if tail is None:
+            return False
+        if not self._check:
+            tail.check += 1
+            self._check = tail.check
+            self._ask()
+        return tail.checked >= self._check and self.at == tail.end
 
     def ring(self) -> None:
         """There may be something to take."""
@@ -63,6 +76,7 @@ class Tail:
         self.name, self.log = name, log
         self.start = self.end = start
         self.tail = 0  # as its collector said it: a checksum of the last bytes before ``end``
+        self.check = self.checked = 0  # the last question whether that is all, and the last that was answered
         self.then: LogId | None = None
         self.followers: set[Follower] = set()
         self._parts: deque[bytes] = deque()
@@ -82,6 +96,8 @@ class Tail:
             self.tail = span.tail
         if span.then is not None and span.end == self.end and span.then != self.log:
             self.then = span.then
+        if span.end == self.end and span.checked <= self.check:
+            self.checked = max(self.checked, span.checked)
         for each in self.followers:
             each.ring()
         return True
@@ -124,7 +140,7 @@ class LogTails:
     def following(self, key: SessionKey, of: tuple[str, str, LogId] | None, at: int) -> Iterator[Follower]:
         """Follow a log (its node, the encoded name it was found under, the log) from an offset on, until the context is left."""
         tail = self._tail(key, *of, at) if of is not None else None
-        follower = Follower(tail, at)
+        follower = Follower(tail, at, lambda: self._on_ask(key))
         if of is None or tail is None:
             yield follower
             return
@@ -182,7 +198,7 @@ class LogTails:
         if nearest > tail.end:
             self._count_bytes(-tail.nbytes)
             tail.restart(nearest)
-        return LogAsk(tail.name, tail.log, tail.end, tail.tail)
+        return LogAsk(tail.name, tail.log, tail.end, tail.tail, tail.check)
 
     def _let_go(self, key: SessionKey, node: str, tail: Tail) -> None:
         nodes = self._tails[key]

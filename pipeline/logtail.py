@@ -70,6 +70,7 @@ class Tailed:
         self.unended: float | None = None
         self.doubts = 0
         self.told_end = False
+        self.checked = 0
 
 
 class Part(Struct, frozen=True):
@@ -108,6 +109,9 @@ class LogTail:
             if before is None or before.start != each.start or before.ask.name != each.name:
                 before = Tailed(each)
                 self._wake.set()
+            elif each.check != before.ask.check:
+                before.ask = each
+                self._wake.set()
             self._tails[each.log] = before
         self._ready = [part for part in self._ready if self._tails.get(part.span.log) is part.tailed]
 
@@ -118,6 +122,7 @@ class LogTail:
             tailed = part.tailed
             tailed.start, tailed.tail = part.span.end, part.span.tail
             tailed.told_end = tailed.told_end or part.span.then is not None
+            tailed.checked = part.span.checked or tailed.checked
             metrics.LOG_BYTES_PUSHED.inc(len(part.content))
         self._wake.set()
         return [(part.span, part.content) for part in taken]
@@ -214,12 +219,15 @@ class LogTail:
         return Part(tailed, LogSpan(ask.log, start, start + len(content), checksum), content)
 
     def _end(self, tailed: Tailed, heir: Log | None) -> Part | None:
-        """All of it was pushed: say what has its name now, if anything has."""
-        log = tailed.log
-        if heir is None or tailed.told_end or log is None or tailed.start < log.entry.end:
+        """All of it was pushed: say so to who asks, and what has its name now, if anything has."""
+        ask, log, start = tailed.ask, tailed.log, tailed.start
+        if log is None or start < log.entry.end:
             return None
-        then = LogId(heir.entry.path, heir.entry.generation)
-        return Part(tailed, LogSpan(tailed.ask.log, tailed.start, tailed.start, tailed.tail, then), b"")
+        then = LogId(heir.entry.path, heir.entry.generation) if heir is not None and not tailed.told_end else None
+        checked = ask.check if ask.check != tailed.checked else 0
+        if then is None and not checked:
+            return None
+        return Part(tailed, LogSpan(ask.log, start, start, tailed.tail, checked, then), b"")
 
 
 def _content(before: bytes, data: bytes, *, whole: bool, from_start: bool, redact: bool) -> bytes:

@@ -80,7 +80,8 @@ class _Session:
         lacking: dict[LogId, LogAsk] = {}
         for asking in self.asking.values():
             for log, each in asking.logs.get(node, {}).items():
-                if log not in lacking or each.start < lacking[log].start:
+                least = lacking.get(log)
+                if least is None or (each.start, -each.check) < (least.start, -least.check):
                     lacking[log] = each
         return list(lacking.values())
 
@@ -91,7 +92,7 @@ class _Session:
             for span in push.logs:
                 each = logs.get(span.log)
                 if each is not None and span.start <= each.start < span.end:
-                    logs[span.log] = LogAsk(each.name, each.log, span.end, span.tail)
+                    logs[span.log] = LogAsk(each.name, each.log, span.end, span.tail, each.check)
 
 
 class NatsChannel:

@@ -66,25 +66,29 @@ class LogSpan(Struct, frozen=True):
     """The bytes ``[start, end)`` of a log. ``then``: nothing comes behind them, its name is another log's by now.
 
     ``tail`` is a checksum of the last bytes before ``end`` (``source.tail_checksum``), which whoever asks for more says again.
+    ``checked``: nothing stood behind ``end`` when it was looked at for the question of that number.
     """
 
     log: LogId
     start: int
     end: int
     tail: int = 0
+    checked: int = 0
     then: LogId | None = None
 
 
 class LogAsk(Struct, frozen=True):
     """What somebody lacks: the bytes from ``start`` on of the log that was found under ``name``, and what comes under that name after it.
 
-    ``tail`` as in ``LogSpan``, where the bytes before ``start`` were pushed; else 0.
+    ``tail`` as in ``LogSpan``, where the bytes before ``start`` were pushed; else 0. ``check``: the number of a question
+    whether that is all of it; 0: nobody asks.
     """
 
     name: str
     log: LogId
     start: int
     tail: int = 0
+    check: int = 0
 
 
 class Push(Header, frozen=True, omit_defaults=False, kw_only=True):
@@ -211,7 +215,7 @@ def _check_logs(push: Push) -> None:
         for each in (span.log, span.then):
             if each is not None and not _is_log(each):
                 raise BadPush(f"not a log: {each.path[:80]!r}")
-        if not 0 <= span.start <= span.end < MAX_OFFSET or not 0 <= span.tail < 1 << 32:
+        if not 0 <= span.start <= span.end < MAX_OFFSET or not 0 <= span.tail < 1 << 32 or span.checked < 0:
             raise BadPush(f"{span.log.path}: [{span.start}, {span.end}) is no range")
     if push.word == "log" and push.carries > MAX_LOG_BODY:
         raise BadPush(f"{push.carries} bytes of logs, the limit is {MAX_LOG_BODY}")

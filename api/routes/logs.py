@@ -157,12 +157,14 @@ async def _ended(connection: Request | WebSocket, reader: SessionReader) -> bool
     return live.liveness.ended_ms(metadata, live.now_ms()) is not None
 
 
-async def _over(connection: Request | WebSocket, reader: SessionReader, submission_id: str) -> bool:
-    """Whether nothing more will come of a submission's log."""
+async def _over(connection: Request | WebSocket, reader: SessionReader, submission_id: str) -> bool | None:
+    """Whether nothing more will come of a submission's log; None where nothing more is written."""
     if await _ended(connection, reader):
         return True
     row = await reader.query(lambda index: job_rest(index, submission_id)) or {}
-    return row.get("status") in TERMINAL and time.time() - (row.get("end_time") or 0) / 1000 > SETTLED
+    if row.get("status") not in TERMINAL:
+        return False
+    return time.time() - (row.get("end_time") or 0) / 1000 > SETTLED or None
 
 
 def _logs(connection: Request | WebSocket) -> LogStore:
