@@ -10,7 +10,7 @@ import httpx
 import pytest
 from support.pushing import Collector
 from support.sessions import KEY, SegmentWriter, finished_task, tasks
-from support.streaming import Client, LiveServer, following, live_server
+from support.streaming import PLAIN, Client, LiveServer, following, live_server
 
 from api import stream
 from api.sse import RETRY_MS
@@ -37,7 +37,7 @@ async def server(store: MemoryStore) -> AsyncIterator[LiveServer]:
 
 async def test_a_stream_may_neither_be_kept_nor_packed_nor_held_back(server: LiveServer) -> None:
     asks = {"Accept": "text/event-stream", "Accept-Encoding": "gzip, br, zstd"}
-    async with httpx.AsyncClient() as http, http.stream("GET", server.url + PATH, headers=asks) as answer:
+    async with httpx.AsyncClient(verify=PLAIN) as http, http.stream("GET", server.url + PATH, headers=asks) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert answer.headers["cache-control"] == "no-store, no-transform"
@@ -51,7 +51,7 @@ async def test_a_stream_may_neither_be_kept_nor_packed_nor_held_back(server: Liv
 
 
 async def test_head_is_answered_as_get_is_and_holds_no_place(server: LiveServer) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=PLAIN) as http:
         head = await http.head(server.url + PATH)
         async with http.stream("GET", server.url + PATH) as get:
             wanted = {name: value for name, value in get.headers.items() if name not in ("date", "transfer-encoding")}
@@ -64,7 +64,7 @@ async def test_head_is_answered_as_get_is_and_holds_no_place(server: LiveServer)
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 async def test_a_stream_is_only_read(server: LiveServer, method: str) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=PLAIN) as http:
         assert (await http.request(method, server.url + PATH)).status_code == 405
 
 
@@ -76,7 +76,7 @@ async def test_silence_is_filled_and_who_comes_back_from_it_is_where_he_was(
     collector = Collector(server.app.state.sessions, store)
     collector.say("hello")
     async with (
-        httpx.AsyncClient(timeout=10) as http,
+        httpx.AsyncClient(timeout=10, verify=PLAIN) as http,
         http.stream("GET", server.url + PATH, params={"kind": "actor"}) as answer,
     ):
         got, chunks, reader = b"", answer.aiter_raw(), EventReader()

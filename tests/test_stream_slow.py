@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from structlog.testing import capture_logs
 from support.pushing import Collector
 from support.sessions import KEY, SegmentWriter, task_id, tasks
-from support.streaming import Client, LiveServer, following, live_server
+from support.streaming import PLAIN, Client, LiveServer, following, live_server
 
 from api import hubs
 from api.hub import Hub, Subscriber
@@ -183,7 +183,7 @@ async def test_only_so_many_follow_and_the_next_is_told_to_come_later(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     monkeypatch.setattr(hubs, limit, 3)
-    async with live_server(store) as server, httpx.AsyncClient() as http:
+    async with live_server(store) as server, httpx.AsyncClient(verify=PLAIN) as http:
         url = server.url + PATH
         async with following(url), following(url):
             async with following(url):
@@ -273,7 +273,7 @@ async def test_a_session_that_fails_as_nobody_thought_of_takes_no_other_with_it(
 
 
 async def others_go_on(store: MemoryStore, broken: SessionKey, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with live_server(store) as server, httpx.AsyncClient() as http:
+    async with live_server(store) as server, httpx.AsyncClient(verify=PLAIN) as http:
         collector = greeted(server, store)
         async with following(server.url + PATH) as reads:
             answer = await http.get(f"{server.url}/sessions/{broken}/live")
