@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.skipif(not find_builds(None, None), reason="needs the pages of a Ray beside it"),
 ]
 
-RECORDINGS = ("nodes", "tasks", "data")
+RECORDINGS = ("nodes", "tasks", "data", "serve")
 EXPECTED_FAULT = "api/v0/platform_events"
 EXPECTED_LINE = "error: Failed to load resource: the server responded with a status of 404 (Not Found)"
 
@@ -291,6 +291,26 @@ def test_ray_data_has_its_table_on_the_jobs_page(browser: Browser, site: Site) -
     with look(browser, site, session) as visited:
         page = visited.open(f"{session.at}#/jobs/{session.job['submission_id']}", "text=Ray Data Overview")
         shown(page, dataset["dataset"])
+
+
+def test_serve_has_its_pages_with_its_applications_and_where_they_listen(browser: Browser, site: Site) -> None:
+    session = Session(site, "serve")
+    told = session.ask("api/serve/applications/")
+    for route, texts in (
+        ("serve", ("greeter", "broken", "DEPLOY_FAILED", "RUNNING", "Model", "Ingress")),
+        ("serve/applications/broken", ("never healthy", "Broken")),
+        (
+            "serve/applications/greeter/Model",
+            [each["replica_id"] for each in told["applications"]["greeter"]["deployments"]["Model"]["replicas"]],
+        ),
+        ("serve/system", ("HTTP Port", str(told["http_options"]["port"]), "HTTPProxyActor")),
+    ):
+        with visit(browser, site.server.base, faults=True) as visited:
+            page = visited.open(f"{session.at}#/{route}", "text=Overview")
+            shown(page, *texts)
+            expect(page.get_by_text("undefined")).to_have_count(0)
+            wrong = [each for each in visited.faults if each.startswith("error: ") and "Failed to load" not in each]
+            assert wrong == []
 
 
 def test_two_tabs_show_two_sessions_side_by_side(browser: Browser, site: Site, nodes: Session, tasks: Session) -> None:

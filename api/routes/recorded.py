@@ -48,6 +48,7 @@ PROFILING = {
     "memory_format": "flamegraph",
     "pyspy_native_supported": True,
 }
+_NO_GRPC = {"port": "-"}
 _NEEDED_TABLES = ("controller_info", "proxies", "http_options", "grpc_options")
 
 
@@ -68,13 +69,18 @@ def _cluster_status(index: SessionIndex, asked: Asked) -> dict[str, Any]:
 def _serve(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     """Without Serve a live head says 501, which its pages can't do without retrying; an empty answer suits them.
 
-    Its page goes blank where a table that it looks into is null.
+    Its pages go blank where a table that they look into is null, or that of gRPC absent while Serve runs; where it is
+    empty they show "undefined" for its port.
     """
     told = asked.snapshots.table(SERVE)
     if not isinstance(told.get("applications"), dict):
         return {"applications": {}}
     told = {name: value for name, value in told.items() if value is not None or name not in _NEEDED_TABLES}
-    return dict(redacted_deep(told)) if asked.browser else told
+    if not asked.browser:
+        return told
+    if told.get("http_options") and not told.get("grpc_options"):
+        told |= {"grpc_options": _NO_GRPC}
+    return dict(redacted_deep(told))
 
 
 def _datasets(index: SessionIndex, asked: Asked) -> dict[str, Any]:
