@@ -128,7 +128,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
         assert_stopped(collecting)
     with server(store, folder) as serving:
         wait_for_session(serving, lived.session)
-        found.dead = ask(session_url(serving, lived.session), found.ids, commands(found.ids) | DEAD_ONLY)
+        found.dead = ask(session_url(serving, lived.session), found.ids, commands(found.ids) | of_the_dead(found.ids))
     return found
 
 
@@ -142,6 +142,15 @@ def ids_of(live: dict[str, Rows]) -> dict[str, str]:
         "actor": next(row["actor_id"] for row in live["actors"] if row["name"] == "keeper"),
         "placement_group": next(row["placement_group_id"] for row in live["placement_groups"] if row["name"] == "kept"),
         "submission": next(row["submission_id"] for row in live["jobs"] if row["status"] == "SUCCEEDED"),
+    }
+
+
+def of_the_dead(ids: dict[str, str]) -> dict[str, list[str]]:
+    """What is asked of a session that is over only."""
+    return DEAD_ONLY | {
+        "job logs followed": ["job", "logs", "--follow", ids["submission"]],
+        "a table": ["list", "nodes"],
+        "yaml": ["list", "nodes", "--detail"],
     }
 
 
@@ -223,6 +232,18 @@ def test_ray_list_shows_cluster_events_though_live_fails(asked: Asked) -> None:
 def test_objects_are_kept_nowhere_and_their_list_is_empty_and_no_failure(asked: Asked) -> None:
     assert "No resource in the cluster" in output(asked.dead["objects"])
     assert "total_objects: 0" in output(asked.dead["summary objects"])
+
+
+def test_a_jobs_log_that_is_followed_ends_by_itself_with_all_of_it(asked: Asked) -> None:
+    whole, followed = (output(asked.dead[name]) for name in ("job logs", "job logs followed"))
+    printed = [line for line in whole.splitlines() if line and "cli.py" not in line]
+    assert printed
+    assert [line for line in printed if line not in followed] == []
+
+
+def test_lists_are_shown_as_a_table_and_as_yaml_too(asked: Asked) -> None:
+    assert asked.ids["node"] in output(asked.dead["a table"])
+    assert [row["node_id"] for row in yaml.safe_load(output(asked.dead["yaml"]))] == [asked.ids["node"]]
 
 
 @pytest.mark.parametrize("kind", GETS)
