@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import anyio
+import structlog
 from msgspec import Struct
 
 from pipeline import metrics
@@ -37,6 +38,8 @@ UNENDED = 0.5
 CONTEXT = 16 << 10
 _IDLE = 3600.0
 _DOUBTS = 2
+
+log = structlog.get_logger()
 
 
 class Logs(Protocol):
@@ -133,8 +136,12 @@ class LogTail:
             if not self._tails or self._ready:
                 await self._wake.wait(_IDLE)
                 continue
-            await self._logs.look()
-            await self._read_on()
+            try:
+                await self._logs.look()
+                await self._read_on()
+            except Exception:  # whatever it is: the way to the store goes on, and the next answer asks again
+                log.exception("followed logs can't be read")
+                self._tails.clear()
             if self._ready:
                 self.on_ready()
             else:
@@ -188,18 +195,18 @@ class LogTail:
         ask = tailed.ask
         if tailed.log is None:
             tailed.log = tracker.find(ask.log.path, ask.log.generation)
-        log, heir = tailed.log, tracker.at(ask.name)
-        if log is None:
+        its, heir = tailed.log, tracker.at(ask.name)
+        if its is None:
             return None
-        if heir is log:
+        if heir is its:
             heir = None
-        if log.file is None:
+        if its.file is None:
             return self._end(tailed, heir)
-        if log.tail is None:
+        if its.tail is None:
             return None
-        start, end, tail = tailed.start, log.entry.end, log.tail
+        start, end, tail = tailed.start, its.entry.end, its.tail
         ranges = (start, start + limit), (max(0, start - CONTEXT), start), (end - len(tail), end)
-        got = self._read(log.file, *ranges)
+        got = self._read(its.file, *ranges)
         if got is None:
             return None  # it has another name by now, which the next look finds out
         data, before, stored = got
@@ -220,8 +227,8 @@ class LogTail:
 
     def _end(self, tailed: Tailed, heir: Log | None) -> Part | None:
         """All of it was pushed: say so to who asks, and what has its name now, if anything has."""
-        ask, log, start = tailed.ask, tailed.log, tailed.start
-        if log is None or start < log.entry.end:
+        ask, its, start = tailed.ask, tailed.log, tailed.start
+        if its is None or start < its.entry.end:
             return None
         then = LogId(heir.entry.path, heir.entry.generation) if heir is not None and not tailed.told_end else None
         checked = ask.check if ask.check != tailed.checked else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -311,15 +312,20 @@ async def test_a_question_whether_that_is_all_is_answered_once_and_only_when_it_
     assert not tail.ready
 
 
-@pytest.mark.parametrize("cut", range(1, 60, 4))
-def test_a_secret_is_masked_wherever_the_pieces_are_cut(cut: int) -> None:
-    text = b'x\n{"runtime_env": {"env_vars": {"A": "secret-1", "B": "secret-2"}}}\n'
+SECRETS = (
+    b"a line\nprogress 10 %\rprogress 20 %\r\n"
+    b'{"runtime_env": {"env_vars": {"A": "secret-1", "B": "secret-2 } and more"}}}\n'
+    b'"env_vars": {\n  "A": "secret-3 }",\n  "B": "secret-4"\n}\n'
+    b'{"x": "{\\"env_vars\\": {\\"A\\": \\"secret-5\\"}}"}\nlast\n'
+)
+
+
+@given(st.lists(st.tuples(st.integers(1, len(SECRETS)), st.booleans()), max_size=30))
+def test_secrets_are_masked_wherever_and_whenever_the_pieces_are_cut(cuts: list[tuple[int, bool]]) -> None:
+    """``whole``: so much time has passed that a line without end may go."""
     shown, at = b"", 0
-    for end in (cut, len(text)):
-        whole = end == cut
-        piece = logtail._content(text[:at], text[at:end], whole=whole, from_start=True, redact=True)
-        shown += piece
-        at += len(piece)
-    assert b"secret" not in shown
-    assert len(shown) == len(text)
-    assert shown.startswith(b'x\n{"runtime_env": {"env_vars": {"A": "')
+    for end, whole in [*sorted(cuts), (len(SECRETS), False)]:
+        if end > at:
+            shown += logtail._content(SECRETS[:at], SECRETS[at:end], whole=whole, from_start=True, redact=True)
+            at = len(shown)
+    assert shown == re.sub(rb"secret-[^\\\x22]*", lambda found: b"*" * len(found[0]), SECRETS)
