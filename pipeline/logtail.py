@@ -32,6 +32,8 @@ EVERY = 0.1
 PART = 128 << 10
 """Bytes of one log in one message."""
 MESSAGE = 256 << 10
+LEAST = 4 << 10
+"""Bytes for which a log still has its turn."""
 RATE = 4 << 20
 """Bytes a second, of all logs of a session: what writes more shows as its chunks are stored."""
 UNENDED = 0.5
@@ -71,6 +73,7 @@ class Tailed:
         self.tail = ask.tail
         self.log: Log | None = None
         self.unended: float | None = None
+        self.quiet: float | None = None
         self.doubts = 0
         self.told_end = False
         self.checked = 0
@@ -156,15 +159,13 @@ class LogTail:
         self._turn = (self._turn + 1) % max(1, len(waiting))
         async with self._logs.tracking:
             tracker = self._logs.tracker
-            if tracker is None or self._tokens < 1:
+            if tracker is None or self._tokens < LEAST:
                 return
             turns = [*waiting[self._turn :], *waiting[: self._turn]]
             found, wrong = await anyio.to_thread.run_sync(self._parts, tracker, turns, now)
             for tailed in wrong:
                 self._doubt(tailed)
-        current = [
-            part for part in found if self._tails.get(part.span.log) is part.tailed
-        ]  # others were asked meanwhile
+        current = [part for part in found if self._tails.get(part.span.log) is part.tailed]
         self._tokens -= sum(len(part.content) for part in current)
         self._ready = current
 
@@ -181,7 +182,7 @@ class LogTail:
         wrong: list[Tailed] = []
         room = min(MESSAGE, int(self._tokens))
         for tailed in turns:
-            if room <= 0:
+            if room < LEAST:
                 break
             part = self._part(tracker, tailed, min(PART, room), now)
             if isinstance(part, Part):
@@ -201,7 +202,7 @@ class LogTail:
         if heir is its:
             heir = None
         if its.file is None:
-            return self._end(tailed, heir)
+            return self._end(tailed, heir, now)
         if its.tail is None:
             return None
         start, end, tail = tailed.start, its.entry.end, its.tail
@@ -214,33 +215,43 @@ class LogTail:
             return BeganAgain()
         tailed.doubts = 0
         if not data:
-            return self._end(tailed, heir)
+            return self._end(tailed, heir, now)
         if tailed.unended is None:
             tailed.unended = now
-        whole = heir is not None or len(data) >= limit or now - tailed.unended >= UNENDED
-        content = _content(before, data, whole=whole, from_start=start <= CONTEXT, redact=self._redact)
+        tailed.quiet = None
+        whole = heir is not None or now - tailed.unended >= UNENDED
+        content = _content(
+            before, data, whole=whole, full=len(data) >= limit, from_start=start <= CONTEXT, redact=self._redact
+        )
         if not content:
             return None
         tailed.unended = None
         checksum = tail_checksum(before + data[: len(content)])
         return Part(tailed, LogSpan(ask.log, start, start + len(content), checksum), content)
 
-    def _end(self, tailed: Tailed, heir: Log | None) -> Part | None:
+    def _end(self, tailed: Tailed, heir: Log | None, now: float) -> Part | None:
         """All of it was pushed: say so to who asks, and what has its name now, if anything has."""
         ask, its, start = tailed.ask, tailed.log, tailed.start
         if its is None or start < its.entry.end:
             return None
-        then = LogId(heir.entry.path, heir.entry.generation) if heir is not None and not tailed.told_end else None
+        tailed.quiet = now if tailed.quiet is None else tailed.quiet
+        left = its.file is None or now - tailed.quiet >= UNENDED  # who writes it may not know yet that it was renamed
+        then = None
+        if heir is not None and left and not tailed.told_end:
+            then = LogId(heir.entry.path, heir.entry.generation)
         checked = ask.check if ask.check != tailed.checked else 0
         if then is None and not checked:
             return None
         return Part(tailed, LogSpan(ask.log, start, start, tailed.tail, checked, then), b"")
 
 
-def _content(before: bytes, data: bytes, *, whole: bool, from_start: bool, redact: bool) -> bytes:
-    """What may go of ``data``, masked; ``before`` stands before it, from its file's beginning on where ``from_start``."""
+def _content(before: bytes, data: bytes, *, whole: bool, full: bool, from_start: bool, redact: bool) -> bytes:
+    """What may go of ``data``, masked; ``before`` stands before it, from its file's beginning on where ``from_start``.
+
+    ``full``: more stands behind it. ``whole``: a line without end may go.
+    """
     lines = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
-    out = data if whole else data[:lines]
+    out = data if (whole and not full) or (full and not lines) else data[:lines]
     if not redact or not out:
         return out
     first = 0 if from_start else before.find(b"\n")
