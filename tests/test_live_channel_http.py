@@ -11,6 +11,7 @@ from support.collecting import RayFolder, append, collecting, key, line, setting
 from support.livechannel import (
     LiveServer,
     cuttable,
+    has_tasks,
     post,
     posted,
     serving,
@@ -161,7 +162,8 @@ async def test_a_clean_end_is_known_at_once(tmp_path: Path, store: MemoryStore) 
         async with collecting(config, store) as it:
             await wait_heard(server)
             await post(it.url, posted(range(5)))
-            assert (await status(server), await total_tasks(server)) == ("live", 5)
+            await has_tasks(server, 5)
+            assert await status(server) == "live"
         assert (await status(server), await total_tasks(server)) == ("ended", 5)
         reader = await server.sessions.open(key())
         assert [seen.last_seq for seen in reader.completeness.nodes.values()] == [1]

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio import to_thread
 from support.collecting import RayFolder, collecting, key, settings, settled
-from support.livechannel import post, posted, serving, total_tasks, wait_heard, witnessed
+from support.livechannel import has_tasks, post, posted, serving, total_tasks, wait_heard, witnessed
 from support.natsserver import NatsServer, nats_server
 from support.storecheck import stored_lines
 
@@ -65,7 +65,7 @@ async def test_what_nobody_watches_is_not_followed_but_heard(
             await wait_heard(server)
             assert server.sessions.live.ring.batches(key()) == []
             assert await server.sessions.resolve("default", "ray", "live") == key()
-            assert await total_tasks(server) == 5
+            await has_tasks(server, 5)
             assert server.sessions.live.ring.batches(key()) != []
 
 
@@ -103,7 +103,7 @@ async def test_a_server_that_comes_later_has_what_the_stream_has_lost(
         async with serving(store, live=nats.url) as server:
             await wait_heard(server)
             await post(it.url, posted(range(5)))
-            assert await seen_total(server) == 5
+            await has_tasks(server, 5)
         await to_thread.run_sync(nats.kill)
         nats.forget()
         await to_thread.run_sync(nats.start)
@@ -115,26 +115,15 @@ async def test_a_server_that_comes_later_has_what_the_stream_has_lost(
     assert len(await stored_lines(store, key())) == 20
 
 
-async def seen_total(server) -> int:  # type: ignore[no-untyped-def]
-    async def all_there() -> bool:
-        return await total_tasks(server) == 5
-
-    await settled(all_there)
-    return 5
-
-
 async def test_without_nats_segments_go_their_way_and_the_end_is_clean(tmp_path: Path, store: MemoryStore) -> None:
     config = settings(tmp_path, push="nats://127.0.0.1:9")
     RayFolder(config.ray_tmp).begin()
     async with serving(store, live="nats://127.0.0.1:9") as server, collecting(config, store) as it:
         await post(it.url, posted(range(5)))
 
-        async def answered() -> bool:
-            return await total_tasks(server) == 5
-
         with anyio.fail_after(20):
             await server_has(server)
-        await settled(answered)
+        await has_tasks(server, 5)
     assert it.clean
 
 

@@ -205,6 +205,15 @@ async def total_tasks(server: LiveServer, session: str = SESSION) -> int:
     return len({row["task_id"] for row in rows})
 
 
+async def has_tasks(server: LiveServer, count: int) -> None:
+    """Until it answers with so many tasks: what was posted just now is in the next answer but one, perhaps."""
+
+    async def there() -> bool:
+        return await total_tasks(server) == count
+
+    await settled(there)
+
+
 async def wait_heard(server: LiveServer, of: SessionKey | None = None) -> None:
     """Until its collector was heard."""
     of = of or key()
