@@ -2,7 +2,8 @@
 
 python -m bench.parity                    the larger captures, where they are at hand, and the small ones
 python -m bench.parity FOLDER … --verbose one recording, and which fields differ
-python -m bench.parity --replay           the head's dashboard is tools/replay_dashboard.py, the table tools/parity.py
+python -m bench.parity --tool             the table is that of tools/parity.py
+python -m bench.parity --replay           and the head's dashboard is tools/replay_dashboard.py
 
 A recording's own dashboard answers the collector's poll. The table is that of ``tests/support/parity.py``; the tools
 stand beside the repository, where they are at hand. They know a dashboard of fewer answers (no workers, no nodes), and
@@ -37,16 +38,17 @@ NAMES = ("posted", "export", "tasks", "actors", "nodes", "data", "serve")
 @click.option("--verbose", is_flag=True, help="Name the kinds of fields that are missing or differ.")
 @click.option("--only", default="", help="Only requests that contain this.")
 @click.option("--exact", is_flag=True, help="Times to the last millisecond.")
-@click.option("--replay", is_flag=True, help="With the tools beside the repository instead of the tests' own.")
-def main(recordings: tuple[Path, ...], verbose: bool, only: str, exact: bool, replay: bool) -> None:
+@click.option("--tool", "by_tool", is_flag=True, help="Count with the tool beside the repository.")
+@click.option("--replay", is_flag=True, help="And have the dashboard played by the other one, which answers less.")
+def main(recordings: tuple[Path, ...], verbose: bool, only: str, exact: bool, by_tool: bool, replay: bool) -> None:
     """Print the parity table of each recording."""
     tool = parity_tool()
-    if replay and tool is None:
+    if (by_tool or replay) and tool is None:
         raise click.ClickException("the tools are not beside this repository")
     for recording in recordings or everything():
         click.echo(f"\n{recording.name} ({session_name(recording)})")
         with tempfile.TemporaryDirectory(prefix="parity-") as name, played(recording, Path(name), replay) as base:
-            if replay:
+            if by_tool or replay:
                 options = [*(["--verbose"] if verbose else []), f"--only={only}"]
                 subprocess.run([sys.executable, str(tool), str(recording), base, *options], check=True)
             else:
