@@ -34,6 +34,7 @@ from api.views.log_index import SessionLogIndex
 from api.views.log_target import candidates
 from api.views.logs import DEFAULT_GLOB, LogOptions, NoLog, asked_node, parse_log_options
 from pipeline.errors import RayHistoryError
+from pipeline.layout import SessionKey
 
 ONLY_SUBMISSIONS = "Can only get logs of submission type jobs"
 MESSAGE_CHARS = 20_000
@@ -41,6 +42,8 @@ MESSAGE_CHARS = 20_000
 AS_IT_COMES = {"Content-Encoding": "identity", "X-Accel-Buffering": "no"}
 SETTLED = 15.0
 """Seconds after a job's end by which the last of its log is in the store."""
+START_EVERY = 0.25
+"""Seconds between two looks whether a submission has been given a node."""
 
 
 async def _list(request: Request) -> Response:
@@ -61,7 +64,7 @@ async def _file(request: Request) -> Response:
     try:
         asked = parse_log_options(query_of(request), request.path_params["media_type"])
         places = await reader.query(lambda index: candidates(SessionLogIndex(index), asked))
-        pieces = _streams(request).stream(reader.key, places, asked, lambda: _ended(request, reader))
+        pieces = _streams(request).stream(reader.key, places, asked, lambda: _ended(request, reader.key))
         first = await anext(pieces, b"")
     except NoLog as exc:
         return PlainTextResponse(str(exc), 500)
@@ -133,11 +136,13 @@ async def _texts(
 ) -> AsyncGenerator[str]:
     """The text of a submission's log, line ends as Python reads them; nothing where there is no log."""
     asked = LogOptions(submission_id=submission_id, lines=-1, follow=follow)
+    if follow:
+        reader = await _started(connection, reader, submission_id)
     places = await reader.query(lambda index: candidates(SessionLogIndex(index), asked))
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
     try:
         async for piece in _streams(connection).stream(
-            reader.key, places, asked, lambda: _over(connection, reader, submission_id), expected=True
+            reader.key, places, asked, lambda: _over(connection, reader.key, submission_id), expected=True
         ):
             if text := decoder.decode(piece):
                 yield text
@@ -147,20 +152,37 @@ async def _texts(
         yield rest
 
 
-async def _ended(connection: Request | WebSocket, reader: SessionReader) -> bool:
+async def _started(connection: Request | WebSocket, reader: SessionReader, submission_id: str) -> SessionReader:
+    """The session once it says which node a submission runs on, or that it never will: until then there is no log, as at Ray."""
+    while True:
+        row = await reader.query(lambda index: job_rest(index, submission_id)) or {}
+        if row.get("driver_node_id") or row.get("status") in TERMINAL or await _ended(connection, reader.key):
+            return reader
+        await anyio.sleep(START_EVERY)
+        reader = await _now(connection, reader.key)
+
+
+async def _now(connection: Request | WebSocket, key: SessionKey) -> SessionReader:
+    """The session as it is now: one that was let go from memory meanwhile doesn't grow any more."""
+    sessions: Sessions = connection.app.state.sessions
+    return await sessions.open(key)
+
+
+async def _ended(connection: Request | WebSocket, key: SessionKey) -> bool:
     """Whether the session is over, as far as the store says now, and who is heard."""
     sessions: Sessions = connection.app.state.sessions
-    metadata = (await sessions.open(reader.key)).metadata
+    metadata = (await _now(connection, key)).metadata
     live = sessions.live
     if metadata is None:  # so young that nothing of it is stored, or nobody knows
-        return not live.liveness.present(reader.key, live.now_ms())
+        return not live.liveness.present(key, live.now_ms())
     return live.liveness.ended_ms(metadata, live.now_ms()) is not None
 
 
-async def _over(connection: Request | WebSocket, reader: SessionReader, submission_id: str) -> bool | None:
+async def _over(connection: Request | WebSocket, key: SessionKey, submission_id: str) -> bool | None:
     """Whether nothing more will come of a submission's log; None where nothing more is written."""
-    if await _ended(connection, reader):
+    if await _ended(connection, key):
         return True
+    reader = await _now(connection, key)
     row = await reader.query(lambda index: job_rest(index, submission_id)) or {}
     if row.get("status") not in TERMINAL:
         return False
