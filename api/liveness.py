@@ -39,12 +39,16 @@ class NodeHeard(Struct):
 
 
 class Heard(Struct):
-    """One session's collectors. ``head_ms``: the head's last word, 0 if none; ``ended_ms``: what it said of an end."""
+    """One session's collectors. ``head_ms``: the head's last word, 0 if none; ``ended_ms``: what it said of an end.
+
+    ``polled``: who said last that the dashboard's answers were stored, and how many: another value means new ones.
+    """
 
     last_ms: int
     nodes: dict[str, NodeHeard] = field(default_factory=dict)
     head_ms: int = 0
     ended_ms: int | None = None
+    polled: tuple[str, int] | None = None
 
 
 class Liveness:
@@ -73,6 +77,8 @@ class Liveness:
         node.last_ms = now_ms
         heard.last_ms = max(now_ms, heard.last_ms)
         node.gone = push.word == "bye"
+        if push.polled:
+            heard.polled = push.writer, push.polled
         if push.role == "head":
             heard.head_ms = now_ms
             heard.ended_ms = push.ended_ms if push.word == "bye" else None
@@ -92,6 +98,11 @@ class Liveness:
 
     def get(self, key: SessionKey) -> Heard | None:
         return self._heard.get(key)
+
+    def polled(self, key: SessionKey) -> tuple[str, int] | None:
+        """See ``Heard``."""
+        heard = self._heard.get(key)
+        return heard.polled if heard is not None else None
 
     def heard_ms(self, key: SessionKey) -> int | None:
         """The time of a session's last word; None where none was heard."""

@@ -71,6 +71,7 @@ class Entry:
     def __init__(self, reader: SessionReader, group: TaskGroup, sessions: Sessions) -> None:
         self.reader = reader
         self.looked: float | None = None  # when the last whole look began
+        self.polled: tuple[str, int] | None = None  # of the dashboard's answers, what was heard when it began
         self.look = SharedWork(group, partial(sessions.look_at, self))
         self.feed = Feed(reader, sessions.live, self.look, partial(sessions.room_for, self), sessions.clock)
         self.feeding = SharedWork(group, self.feed.run)
@@ -293,7 +294,8 @@ class Sessions:
         reader = entry.reader
         age = self._config.refresh
         if self.live.told(reader.key, list(reader.completeness.nodes)):
-            age = max(age, PUSHED_AGE) if entry.feed.whole else age
+            whole = entry.feed.whole and entry.polled == self.live.liveness.polled(reader.key)
+            age = max(age, PUSHED_AGE) if whole else age
         elif reader.metadata is not None and reader.metadata.ended_ms is not None:
             age = max(age, ENDED_AGE)
         return self.clock() - entry.looked < age
@@ -323,7 +325,7 @@ class Sessions:
                 self._drop(key, entry, "gone")
 
     async def _read_on(self, entry: Entry) -> None:
-        began = self.clock()
+        began, polled = self.clock(), self.live.liveness.polled(entry.reader.key)
         make_room = partial(self._make_room, entry)
         try:
             await entry.reader.refresh(make_room)
@@ -331,7 +333,7 @@ class Sessions:
             if not self.live.words(entry.reader.key):
                 raise  # a session that just began may be heard before the store has it
         await make_room()
-        entry.looked = began
+        entry.looked, entry.polled = began, polled
 
     async def _load(self, entry: Entry) -> None:
         began = self.clock()

@@ -17,12 +17,13 @@ from pipeline.layout import SessionKey
 from pipeline.logs import LogFollower
 from pipeline.patience import Patience
 from pipeline.places import Place
-from pipeline.poll import Poller, Uses
+from pipeline.poll import Poller
 from pipeline.push import Channel, Pusher
 from pipeline.release import SpoolFiles
 from pipeline.segment import Header
 from pipeline.ship import Announce, At, nothing
 from pipeline.store import ObjectStore
+from pipeline.uses import Uses, tells_of_jobs
 
 
 class Life:
@@ -54,6 +55,7 @@ class Life:
         self._lives = anyio.Event()
         self._beside: list[LogFollower | Poller] = []
         self._logs: LogFollower | None = None
+        self._poller: Poller | None = None
 
     @property
     def until(self) -> Until:
@@ -112,16 +114,29 @@ class Life:
                 self._push.tails = self._logs.tail
                 self._logs.tail.on_ready = self._push.hurry
         if config.poll is not None and config.role == "head":
-            found.append(
-                Poller(config.poll, *beside, config.ray_tmp, until=self.until, redact=config.redact, uses=self._uses)
+            self._poller = Poller(
+                config.poll,
+                *beside,
+                config.ray_tmp,
+                until=self.until,
+                redact=config.redact,
+                uses=self._uses,
+                on_kept=self._polled,
             )
+            found.append(self._poller)
         return found
 
     async def _see(self, key: SessionKey, node: str, chunks: list[Chunk]) -> None:
         for chunk in chunks:
             self._uses.see(chunk.data)
+            if self._poller is not None and tells_of_jobs(chunk.data):
+                self._poller.soon()
         if self._push is not None:
             self._push.offer(chunks)
+
+    def _polled(self, answers: int) -> None:
+        if self._push is not None:
+            self._push.polled(answers)
 
     async def _sealed(self, key: SessionKey, header: Header) -> None:
         if self._push is not None:

@@ -1,7 +1,7 @@
 """Asks the head's dashboard for what no event carries, round after round, and keeps the best answers in the store.
 
     every ``interval`` ─▶ /api/version ─▶ of this session? ─▶ each endpoint in turn ─▶ mask ─▶ better? ─▶ put
-                          no answer: wait                      one request at a time      unchanged: nothing
+    a job begins, ends ─▶ the same, the jobs alone              one request at a time      unchanged: nothing
 
 Asking can change a cluster: to answer for Serve, Train and Data the dashboard connects a driver of its own (which
 takes a job id), and ``/api/data/datasets`` starts an actor where Ray Data isn't used. So these are only asked
@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import aiohttp
 import anyio
@@ -29,11 +29,11 @@ from pipeline import metrics
 from pipeline.config import PollConfig
 from pipeline.endpoints import Answer, BadAnswer, Keeper, folder, job_ids, pack, place, session_name, unpack
 from pipeline.errors import ConfigError, NotFound
-from pipeline.files import folder as opened
 from pipeline.layout import SessionKey
 from pipeline.patience import Patience
 from pipeline.redact import redact_block
 from pipeline.store import ObjectStore
+from pipeline.uses import Uses
 from pipeline.watch import Wake
 
 VERSION = "/api/version"
@@ -65,42 +65,19 @@ REQUEST_TIME = 20.0
 LAST_ROUND = 4.0
 """Seconds for the round before the end: the dashboard may be gone already."""
 MAX_JOBS = 1000
+SOON, LATER = 0.5, 2.5
+"""Seconds after which the jobs are asked for where a record told of one: its submission's state follows it."""
 
 Until = Literal["told", "read", "stopped"]
 
 log = structlog.get_logger()
 
 
-class Uses:
-    """Whether a session uses Ray Data, Serve, Train and the export API, as far as its records and its log folder show."""
-
-    _SIGNS: ClassVar = {
-        "data": (b"datasets_stats_actor", b"EXPORT_DATASET_"),
-        "export": (b"EXPORT_NODE", b"EXPORT_ACTOR", b"EXPORT_TASK"),
-        "serve": (b"SERVE_CONTROLLER_ACTOR",),
-        "train": (b"train_v2_state_actor", b"EXPORT_TRAIN_"),
-    }
-    _FOLDERS: ClassVar = {"data": "ray-data", "serve": "serve", "train": "train"}
-
-    def __init__(self) -> None:
-        self.found: set[str] = set()
-
-    def see(self, records: bytes) -> None:
-        """Look for signs in records on their way to the store."""
-        for library, signs in self._SIGNS.items():
-            if library not in self.found and any(sign in records for sign in signs):
-                self.found.add(library)
-
-    def look(self, ray_tmp: Path, session: str) -> None:
-        """Look for signs in the session's log folder. Blocking."""
-        for library, name in self._FOLDERS.items():
-            with opened(ray_tmp, session, "logs", name) as fd:
-                if fd is not None:
-                    self.found.add(library)
-
-
 class Poller:
-    """The polls of one session. ``until`` as in ``follow.Follower``; a session that is over is not asked for."""
+    """The polls of one session. ``until`` as in ``follow.Follower``; a session that is over is not asked for.
+
+    ``on_kept`` is told, after each round that kept something, how many answers this run has put into the store.
+    """
 
     def __init__(
         self,
@@ -113,6 +90,7 @@ class Poller:
         until: Until = "told",
         redact: bool = True,
         uses: Uses | None = None,
+        on_kept: Callable[[int], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -123,6 +101,9 @@ class Poller:
         self._redact: Callable[[bytes], bytes] = redact_block if redact else bytes
         self._clock, self._now_ms = clock, now_ms
         self._keeper = Keeper()
+        self._on_kept = on_kept
+        self._puts = 0
+        self._looks: list[float] = []  # when the jobs alone are to be asked for
         self._asking = anyio.CancelScope()
         self._trouble: str | None = None
         self._too_large: set[str] = set()
@@ -143,10 +124,25 @@ class Poller:
         while self._goes_on():
             with anyio.CancelScope() as self._asking:
                 await self.round()
-            if self._goes_on():
-                await self.wake.wait(self._config.interval)
+            await self._pause()
         with anyio.move_on_after(LAST_ROUND):
             await self.round(last=True)
+
+    def soon(self) -> None:
+        """A record told of a job: ask for the jobs, without waiting for the next round."""
+        now = self._clock()
+        self._looks = [self._looks[0] if self._looks else now + SOON, now + LATER]
+        self.wake.set()
+
+    async def _pause(self) -> None:
+        due = self._clock() + self._config.interval
+        while self._goes_on() and (now := self._clock()) < due:
+            if self._looks and self._looks[0] <= now:
+                self._looks.pop(0)
+                with anyio.CancelScope() as self._asking:
+                    await self.round(only=(JOBS,))
+            else:
+                await self.wake.wait(min([*self._looks[:1], due]) - now)
 
     def _goes_on(self) -> bool:
         return self.until == "told"
@@ -155,22 +151,27 @@ class Poller:
         """Take over what an earlier process kept: it must not be replaced by less."""
         self._keeper = Keeper(await self._kept())
 
-    async def round(self, *, last: bool = False) -> None:
-        """Ask for everything once."""
+    async def round(self, *, last: bool = False, only: tuple[str, ...] = ()) -> None:
+        """Ask for everything once, or ``only`` for some of it."""
+        before = self._puts
+        try:
+            await self._ask_all(last, only)
+        finally:
+            if self._puts > before:
+                self._on_kept(self._puts)
+
+    async def _ask_all(self, last: bool, only: tuple[str, ...]) -> None:
         async with self._session() as session:
             version = await self._ask(session, VERSION)
             if version is None or not self._is_ours(version):
                 return
             await self._keep(version, last)
             await to_thread.run_sync(self.uses.look, self._ray_tmp, self._key.session)
-            for url in self._urls():
-                answer = await self._ask(session, url)
-                if answer is not None:
-                    await self._keep(answer, last)
-            for url in self._of_jobs():
-                answer = await self._ask(session, url)
-                if answer is not None:
-                    await self._keep(answer, last)
+            for urls in (only,) if only else (self._urls(), self._of_jobs()):
+                for url in urls:
+                    answer = await self._ask(session, url)
+                    if answer is not None:
+                        await self._keep(answer, last)
 
     # asking
 
@@ -245,6 +246,7 @@ class Poller:
             put = partial(self._store.put, place(self._key, answer.url), pack(answer))
             await self._patience.insist(put)
             self._keeper.keep(answer)
+            self._puts += 1
             metrics.ANSWERS_KEPT.inc()
 
     async def _kept(self) -> list[Answer]:

@@ -89,7 +89,7 @@ class Pusher:
         self._channel, self._key, self._role, self._seal, self._now_ns = channel, key, role, seal, now_ns
         self._outbox = Outbox(limit)
         self._seals: deque[Header] = deque(maxlen=KEPT_SEALS)
-        self._seq = 0
+        self._seq = self._polled = 0
         self._wake = Wake()
         self._writer = uuid.uuid4().hex
         self._node: str | None = None
@@ -111,6 +111,11 @@ class Pusher:
         self._outbox.sealed(header)
         self._seals.append(header)
         self._seq = header.seq
+        self._wake.set()
+
+    def polled(self, answers: int) -> None:
+        """So many answers of the dashboard are in the store by now."""
+        self._polled = answers
         self._wake.set()
 
     def hurry(self) -> None:
@@ -211,6 +216,7 @@ class Pusher:
             gaps=_gaps(chunks) if of is None else of.gaps,
             word=word,
             role=self._role,
+            polled=self._polled,
             ended_ms=ended_ms,
             logs=[span for span, _ in parts],
         )

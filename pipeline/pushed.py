@@ -1,6 +1,6 @@
 """What a collector tells a server as it happens: a segment's form before there is a segment. Pure.
 
-    zstd of    {header of a segment, seq 0, reason "push", and these:  word, role, ended_ms}
+    zstd of    {header of a segment, seq 0, reason "push", and these:  word, role, polled, ended_ms}
                the records, byte for byte as the segment will have them
 
 A push is one of six words, each a whole message of its own:
@@ -92,10 +92,14 @@ class LogAsk(Struct, frozen=True):
 
 
 class Push(Header, frozen=True, omit_defaults=False, kw_only=True):
-    """The first line of a push. ``writer`` is one run of a collector for one session."""
+    """The first line of a push. ``writer`` is one run of a collector for one session.
+
+    ``polled``: how many answers of the dashboard it has put into the store: where that is more than before, some are new.
+    """
 
     word: Word = "batch"
     role: Literal["head", "worker"] = "worker"
+    polled: int = 0
     ended_ms: int | None = None
     logs: list[LogSpan] = field(default_factory=list)
 

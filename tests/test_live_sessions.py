@@ -20,6 +20,7 @@ from api.status import SILENT_AFTER_MS
 from api.views.summaries import summarize_tasks
 from pipeline.catalog import read_metadata, write_metadata
 from pipeline.config import ServerConfig, StoreConfig
+from pipeline.endpoints import Answer, pack, place
 from pipeline.errors import Full, Unavailable
 from pipeline.layout import SessionKey
 from pipeline.segment import Span
@@ -97,6 +98,34 @@ async def test_while_all_nodes_push_the_store_is_asked_seldom(
         collector.push(finished_task(number))
         assert await finished(await sessions.open(KEY)) == number
     assert sum(store.lists.values()) + sum(store.gets.values()) == before
+
+
+async def test_what_the_dashboard_said_is_read_when_the_collector_says_that_it_is_new(
+    sessions: Sessions, collector: Collector, store: WrappedStore, clock: Clock
+) -> None:
+    async def zone() -> object:
+        return (await sessions.open(KEY)).snapshots.value("/timezone")
+
+    async def poll(value: str, count: int) -> None:
+        answer = Answer("/timezone", 200, "application/json", clock.ms(), f'"{value}"')
+        await store.put(place(KEY, answer.url), pack(answer))
+        collector.say("alive", polled=count)
+        clock.now += 2.0
+        collector.say("alive", polled=count)
+
+    assert await zone() is None
+    await poll("UTC", 7)
+    assert await zone() == "UTC"
+    await poll("Europe/London", 8)
+    assert await zone() == "Europe/London"
+    before = sum(store.lists.values())
+    for _ in range(3):
+        clock.now += 2.0
+        collector.say("alive", polled=8)
+        await zone()
+    assert sum(store.lists.values()) == before
+    await poll("Asia/Tokyo", 1)  # of another run, which counts anew
+    assert await zone() == "Asia/Tokyo"
 
 
 async def test_a_node_that_does_not_push_is_read_from_the_store_as_ever(

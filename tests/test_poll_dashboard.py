@@ -12,6 +12,7 @@ import anyio
 import pytest
 import structlog
 from aiohttp import web
+from support.captures import DATA, event_files, posts
 from support.loggers import KEY, Clock
 
 from api.snapshot_reader import SnapshotReader
@@ -19,8 +20,9 @@ from pipeline.config import PollConfig
 from pipeline.endpoints import Answer, BadAnswer, folder, pack, place, same_request, unpack
 from pipeline.errors import ConfigError
 from pipeline.patience import Patience
-from pipeline.poll import ALWAYS, DATASETS, NODES, SERVE, TRAIN, Poller, Uses, check_extra
+from pipeline.poll import ALWAYS, DATASETS, NODES, SERVE, TRAIN, Poller, check_extra
 from pipeline.store import MemoryStore, check_key
+from pipeline.uses import Uses, tells_of_jobs
 
 pytestmark = pytest.mark.anyio
 
@@ -518,3 +520,47 @@ async def test_what_stands_in_an_answers_place_and_is_none_is_left_out(store: Pu
 
     assert [polled.answer(url) for url in ("/a", "/b", "/c")] == [None, None, None]
     assert polled.value("/d") is None
+
+
+async def test_the_jobs_alone_are_asked_for_when_a_record_tells_of_one(
+    store: PutsStore, dashboard: Dashboard, tmp_path: Path
+) -> None:
+    counts: list[int] = []
+    config = PollConfig(dashboard=dashboard.url, interval=3600)
+    poller = Poller(config, store, Patience(store), KEY, tmp_path, on_kept=counts.append)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(poller.run)
+            while not counts:  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+            before = len(dashboard.asked)
+            dashboard.replies["/api/jobs/"] = (200, [*JOBS, {"job_id": "03000000"}])
+            poller.soon()
+            while len(await body(store, "/api/jobs/")) == len(JOBS):  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+            assert dashboard.asked[before:] == ["/api/version", "/api/jobs/"]
+
+            poller.soon()
+            poller.soon()
+            dashboard.replies["/api/jobs/"] = (200, [*JOBS, {"job_id": "04000000"}])
+            while "04000000" not in (await kept(store))["/api/jobs/"].body:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+            assert dashboard.asked[before:].count("/api/jobs/") <= 3, "however often it is told"
+            poller.finish("stopped")
+
+    assert counts[0] == len(ALWAYS) + 1
+    assert counts[1:3] == [counts[0] + 1, counts[0] + 2]
+
+
+@pytest.mark.parametrize(("recording", "folder"), [("posted", None), ("export", "export_events")])
+def test_what_ray_writes_of_jobs_is_recognised_and_nothing_else(recording: str, folder: str | None) -> None:
+    capture = DATA / recording
+    if folder is None:
+        written = [json.dumps(event).encode() for body in posts(capture) for event in json.loads(body)]
+    else:
+        written = [line for file in event_files(capture, folder) for line in file.read_bytes().splitlines()]
+    of_jobs = [record for record in written if tells_of_jobs(record)]
+
+    assert of_jobs
+    assert all(b"JOB" in record for record in of_jobs)
+    assert len(of_jobs) < len(written) / 10
