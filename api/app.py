@@ -33,14 +33,11 @@ from api.auth import Guard
 from api.dashboard import DashboardFiles, find_builds
 from api.groups import first_error
 from api.health import StoreWatch
-from api.hubs import Hubs
-from api.log_stream import LogStreams
-from api.logs import LogStore
+from api.live.push import push_route
+from api.logs.log_stream import LogStreams
+from api.logs.logs import LogStore
 from api.metrics import STORE_DOWN_ANSWERS
-from api.overviews import Overviews
-from api.push import push_route
-from api.query import BadQuery
-from api.reader import UnknownSession
+from api.query.query import BadQuery
 from api.routes import (
     authenticate,
     clusters,
@@ -54,11 +51,14 @@ from api.routes import (
     recorded,
     state,
 )
-from api.sessions import Sessions
-from pipeline.catalog import rebuild_catalog
+from api.session.overviews import Overviews
+from api.session.reader import UnknownSession
+from api.session.sessions import Sessions
+from api.streams.hubs import Hubs
 from pipeline.config import ServerConfig
 from pipeline.errors import ConfigError, Full, StoreError
-from pipeline.store import ObjectStore
+from pipeline.stores.catalog import rebuild_catalog
+from pipeline.stores.store import ObjectStore
 
 SESSION = "/sessions/{namespace}/{cluster}/{session}"
 GZIP_FROM = 2048
@@ -143,7 +143,7 @@ def _from_nats(url: str | None, sessions: Sessions) -> Callable[[], Coroutine[An
     if url is None:
         return None
     try:
-        from api.live_from_nats import from_nats
+        from api.live.live_from_nats import from_nats
     except ImportError as exc:
         raise ConfigError("--live nats://… needs nats-py: pip install 'ray-history[nats]'") from exc
     return from_nats(url, sessions.live)

@@ -19,9 +19,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from api.shared import SharedWork
+from api.session.shared import SharedWork
 from pipeline.errors import StoreError, Unavailable
-from pipeline.store import ObjectStore
+from pipeline.stores.store import ObjectStore
 
 CHECK_AGE = 2.0
 """Seconds for which a probe's finding is good: probes may be many."""

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from pipeline.endpoints import Answer
+from pipeline.dashboard.endpoints import Answer
 from pipeline.redact import show_masked
 
 MAX_ROWS = 100_000

@@ -19,7 +19,7 @@ from support.taskset import JOBS, NODES, T0, WORKERS, driver_id, task_id
 from api.app import create_app
 from api.index.session_index import SessionIndex
 from pipeline.config import ServerConfig, StoreConfig
-from pipeline.decode import Decoded
+from pipeline.decoding.decode import Decoded
 from pipeline.events import TaskDefinition, TaskUpdate
 
 QUERIES = (

@@ -25,12 +25,12 @@ from support.processes import Program, on_disk, server, session_url  # noqa: E40
 from support.rayhead import fetch  # noqa: E402
 from support.sessions import SegmentWriter, finishing  # noqa: E402
 
-from pipeline.batch import Chunk  # noqa: E402
-from pipeline.filestore import FileStore  # noqa: E402
 from pipeline.layout import SessionKey  # noqa: E402
-from pipeline.push import Channel, Pusher  # noqa: E402
-from pipeline.push_http import http_channel  # noqa: E402
-from pipeline.segment import Header, Span  # noqa: E402
+from pipeline.push.push import Channel, Pusher  # noqa: E402
+from pipeline.push.push_http import http_channel  # noqa: E402
+from pipeline.segments.batch import Chunk  # noqa: E402
+from pipeline.segments.segment import Header, Span  # noqa: E402
+from pipeline.stores.filestore import FileStore  # noqa: E402
 
 SEAL_EVERY = 10.0
 SOURCE = "spool/1.jsonl"

@@ -27,8 +27,8 @@ from support.collecting import NODE, SESSION, RayFolder, key  # noqa: E402
 from support.livechannel import LiveServer, serving  # noqa: E402
 from support.processes import Program, collector, on_disk  # noqa: E402
 
-from api.reader import Applied  # noqa: E402
-from pipeline.filestore import FileStore  # noqa: E402
+from api.session.reader import Applied  # noqa: E402
+from pipeline.stores.filestore import FileStore  # noqa: E402
 
 How = Literal["file", "post"]
 EVERY = 0.01

@@ -13,7 +13,7 @@ from support.s3server import S3Server
 from support.seaweed import seaweed
 
 from pipeline.layout import segment_seq
-from pipeline.segment import TruncatedHeader, read_header
+from pipeline.segments.segment import TruncatedHeader, read_header
 
 FIRST = 1 << 16
 

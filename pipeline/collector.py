@@ -29,23 +29,23 @@ import anyio
 import structlog
 from anyio.abc import TaskStatus
 
-from pipeline import node
 from pipeline.alone import alone
-from pipeline.channel import open_channel
 from pipeline.config import CollectorConfig
 from pipeline.errors import ConfigError, StoreError
-from pipeline.follow import Until
 from pipeline.layout import SessionKey
 from pipeline.life import Life
-from pipeline.patience import Patience
-from pipeline.places import Place
-from pipeline.posts import Posts, listening
-from pipeline.quarantine import ship_quarantine
+from pipeline.push.channel import open_channel
+from pipeline.read import node
+from pipeline.read.places import Place
+from pipeline.read.session import find, places
+from pipeline.receive.posts import Posts, listening
+from pipeline.receive.quarantine import ship_quarantine
+from pipeline.receive.spool import Spool
 from pipeline.roster import Roster
-from pipeline.session import find, places
-from pipeline.ship import Announce, At, nothing
-from pipeline.spool import Spool
-from pipeline.store import ObjectStore, conditional_put_works
+from pipeline.ship.follow import Until
+from pipeline.ship.ship import Announce, At, nothing
+from pipeline.stores.patience import Patience
+from pipeline.stores.store import ObjectStore, conditional_put_works
 from pipeline.watch import watch
 
 SPOOL_FILE = 64 << 20

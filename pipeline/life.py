@@ -10,20 +10,20 @@ import time
 
 import anyio
 
-from pipeline.batch import Chunk
 from pipeline.config import CollectorConfig
-from pipeline.follow import Follower, Until
+from pipeline.dashboard.poll import Poller
+from pipeline.dashboard.uses import Uses, tells_of_jobs
 from pipeline.layout import SessionKey
-from pipeline.logs import LogFollower
-from pipeline.patience import Patience
-from pipeline.places import Place
-from pipeline.poll import Poller
-from pipeline.push import Channel, Pusher
-from pipeline.release import SpoolFiles
-from pipeline.segment import Header
-from pipeline.ship import Announce, At, nothing
-from pipeline.store import ObjectStore
-from pipeline.uses import Uses, tells_of_jobs
+from pipeline.logs.logs import LogFollower
+from pipeline.push.push import Channel, Pusher
+from pipeline.read.places import Place
+from pipeline.segments.batch import Chunk
+from pipeline.segments.segment import Header
+from pipeline.ship.follow import Follower, Until
+from pipeline.ship.release import SpoolFiles
+from pipeline.ship.ship import Announce, At, nothing
+from pipeline.stores.patience import Patience
+from pipeline.stores.store import ObjectStore
 
 
 class Life:

@@ -14,10 +14,10 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from pipeline.follow import Until
 from pipeline.life import Life
-from pipeline.places import Place
-from pipeline.session import Sessions, State, newest_ms, state
+from pipeline.read.places import Place
+from pipeline.read.session import Sessions, State, newest_ms, state
+from pipeline.ship.follow import Until
 from pipeline.watch import Wake
 
 LOOK_BACK = 5  # times less often than for what is current it is looked at sessions left from before

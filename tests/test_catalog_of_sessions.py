@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.catalog import (
+from pipeline.errors import Denied, FormatError, Unavailable
+from pipeline.layout import SessionKey
+from pipeline.stores.catalog import (
     MAX_METADATA,
     NewerFormat,
     SessionMetadata,
@@ -27,10 +29,8 @@ from pipeline.catalog import (
     session_created_ms,
     write_metadata,
 )
-from pipeline.errors import Denied, FormatError, Unavailable
-from pipeline.filestore import FileStore
-from pipeline.layout import SessionKey
-from pipeline.store import MemoryStore, ObjectStore
+from pipeline.stores.filestore import FileStore
+from pipeline.stores.store import MemoryStore, ObjectStore
 
 pytestmark = pytest.mark.anyio
 

@@ -19,11 +19,11 @@ from api.cli.asking import Refused, Server
 from api.cli.finding import Place, find, ident, listed, path_of, place_of
 from api.cli.ls import length_text, start_text, table
 from api.views.session_list import Line, ListQuery, page
-from pipeline.catalog import SessionMetadata, new_metadata, write_metadata
 from pipeline.config import StoreConfig
 from pipeline.errors import ConfigError
 from pipeline.layout import SessionKey
-from pipeline.open_store import open_store
+from pipeline.stores.catalog import SessionMetadata, new_metadata, write_metadata
+from pipeline.stores.open_store import open_store
 
 DAY_MS = 86_400_000
 BEGAN_MS = 1768528800000

@@ -21,14 +21,14 @@ from support.rayhead import fetch, until
 
 from api.cli.commands import ray_history
 from api.cli.raylogs import LogsGroup
-from pipeline.catalog import new_metadata, write_metadata
 from pipeline.config import LogConfig, StoreConfig
 from pipeline.layout import SessionKey
-from pipeline.logs import LogFollower
-from pipeline.open_store import open_store
-from pipeline.patience import Patience
-from pipeline.segment import Header, Span, pack
-from pipeline.source import EXPORT_EVENTS, first_line, source_id
+from pipeline.logs.logs import LogFollower
+from pipeline.read.source import EXPORT_EVENTS, first_line, source_id
+from pipeline.segments.segment import Header, Span, pack
+from pipeline.stores.catalog import new_metadata, write_metadata
+from pipeline.stores.open_store import open_store
+from pipeline.stores.patience import Patience
 
 CAPTURE = DATA / "export"
 NODE = head_node(CAPTURE)

@@ -32,12 +32,12 @@ from api.cli.following import LAST_RECORDS, LONGEST_WAIT, Follower
 from api.cli.printable import printable
 from api.cli.tail import json_line, stream_query
 from api.cli.terminal import cut
-from api.live_data import KINDS
-from api.sse_reader import ServerEvent
+from api.streams.live_data import KINDS
+from api.streams.sse_reader import ServerEvent
 from pipeline.config import StoreConfig
 from pipeline.errors import ConfigError
-from pipeline.open_store import open_store
-from pipeline.store import MemoryStore
+from pipeline.stores.open_store import open_store
+from pipeline.stores.store import MemoryStore
 
 EVIL = "evil\x1b[2J\x1b]0;owned\x07\r\nsecond\x9b31m line\u202edrowssap\u2028end\x7f\ud800"
 LOOK = Look(utc=True, whole=True, today=date(2026, 1, 16))

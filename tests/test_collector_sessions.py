@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from support.collecting import LATER, SESSION, RayFolder, append, collecting, line, settings
 
-from pipeline import node
 from pipeline.errors import ConfigError
-from pipeline.session import find, newest_ms, places, raylet_answers, state
-from pipeline.store import MemoryStore
+from pipeline.read import node
+from pipeline.read.session import find, newest_ms, places, raylet_answers, state
+from pipeline.stores.store import MemoryStore
 
 ONE, TWO = "1a" * 28, "2b" * 28
 

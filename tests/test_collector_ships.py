@@ -29,9 +29,9 @@ from support.collecting import (
 from support.storecheck import stored_lines, stored_records, stored_segments
 
 from pipeline import metrics
-from pipeline.catalog import read_metadata
 from pipeline.layout import SessionKey
-from pipeline.store import MemoryStore
+from pipeline.stores.catalog import read_metadata
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -302,7 +302,7 @@ async def test_a_bad_posted_record_ends_up_in_the_store_s_quarantine(tmp_path: P
 async def test_a_line_over_the_limit_is_kept_aside_whole_and_its_neighbours_flow(
     tmp_path: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("pipeline.tail", "pipeline.intake"):
+    for module in ("pipeline.read.tail", "pipeline.read.intake"):
         monkeypatch.setattr(f"{module}.LINE_LIMIT", 3 << 20)
     long = line(2, size=7 << 20)
     config = settings(tmp_path)
@@ -338,8 +338,8 @@ async def test_secrets_are_masked_before_they_leave_and_only_if_that_is_on(tmp_p
 async def test_bytes_gone_before_they_were_read_are_said_in_the_next_header(
     tmp_path: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.intake.ROUND", 1)
-    monkeypatch.setattr("pipeline.tail.CHUNK", 70_000)
+    monkeypatch.setattr("pipeline.read.intake.ROUND", 1)
+    monkeypatch.setattr("pipeline.read.tail.CHUNK", 70_000)
     config = settings(tmp_path, segment_bytes=1)
     ray = RayFolder(config.ray_tmp)
     ray.begin()

@@ -15,7 +15,7 @@ from support.flaky import FlakyStore, down
 from support.storecheck import stored_lines
 
 from pipeline.collector import run_collector
-from pipeline.store import MemoryStore
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

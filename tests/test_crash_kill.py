@@ -21,7 +21,7 @@ import pytest
 from support.collecting import POINTS, RayFolder, append, event, key, line
 from support.storecheck import stored_lines
 
-from pipeline.filestore import FileStore
+from pipeline.stores.filestore import FileStore
 
 TESTS = Path(__file__).resolve().parent
 

@@ -18,7 +18,7 @@ from support.storecheck import stored_lines
 
 from pipeline.collector import run_collector
 from pipeline.config import CollectorConfig
-from pipeline.store import MemoryStore
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.captures import DATA, captures, event_files, posts
 
-from pipeline import source
-from pipeline.decode import MAX_LINE, Decoded, decode_block
-from pipeline.dialects import wire
+from pipeline.decoding.decode import MAX_LINE, Decoded, decode_block
+from pipeline.decoding.dialects import wire
 from pipeline.events import TaskUpdate
-from pipeline.segment import Dialect
+from pipeline.read import source
+from pipeline.segments.segment import Dialect
 
 DIALECTS: list[Dialect] = ["ray_event", "export_api", "log_event"]
 GOOD = (

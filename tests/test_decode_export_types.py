@@ -27,7 +27,7 @@ from ray.dashboard.utils import message_to_dict
 from support.protos import as_exported, fill
 
 from pipeline import events
-from pipeline.decode import decode_block
+from pipeline.decoding.decode import decode_block
 from pipeline.events import Record
 
 MESSAGES: dict[str, Any] = {

@@ -19,8 +19,8 @@ from ray.dashboard.utils import message_to_dict
 from support.protos import EVENT_TYPES, RayEvent, as_posted, payload_field, ray_event
 
 from pipeline import events
-from pipeline.decode import decode_block
-from pipeline.dialects import posted_wire, wire
+from pipeline.decoding.decode import decode_block
+from pipeline.decoding.dialects import posted_wire, wire
 from pipeline.events import Record
 
 SEEDS = range(12)

@@ -14,7 +14,7 @@ from support.captures import DATA
 from support.client import client
 from support.recorded_store import put_recording
 
-from pipeline.store import MemoryStore
+from pipeline.stores.store import MemoryStore
 
 DASHBOARD = json.loads((Path(__file__).resolve().parents[1] / "docs" / "grafana-dashboard.json").read_text())
 TARGETS = {panel["title"]: panel["targets"][0] for panel in DASHBOARD["panels"]}

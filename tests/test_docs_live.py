@@ -22,17 +22,18 @@ from support.processes import on_disk, server
 from support.rayhead import until
 from support.recorded_store import put_recording
 
-from api import catch_up, event_stream, hub, hubs, live_filter, metrics, replay, sse, status
+from api import metrics, status
 from api.cli.commands import ray_history
 from api.cli.options import default_of
-from api.live_data import KINDS
-from api.live_events import MAX_MESSAGE
-from api.sse_reader import EventReader, ServerEvent
+from api.streams import catch_up, event_stream, hub, hubs, live_filter, replay, sse
+from api.streams.live_data import KINDS
+from api.streams.live_events import MAX_MESSAGE
+from api.streams.sse_reader import EventReader, ServerEvent
 from pipeline import metrics as collector_metrics
-from pipeline import nats_link, push
 from pipeline.config import CollectorConfig, ServerConfig
-from pipeline.filestore import FileStore
 from pipeline.layout import SessionKey
+from pipeline.push import nats_link, push
+from pipeline.stores.filestore import FileStore
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "live.md").read_text()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.indexes import answers, blocks, index_of, recorded
 
 from api.index.session_index import SessionIndex
-from pipeline.decode import Decoded
+from pipeline.decoding.decode import Decoded
 from pipeline.events import (
     ActorDefinition,
     ActorTransition,

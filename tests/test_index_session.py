@@ -10,7 +10,7 @@ from api.index.log_events import LogEvents
 from api.index.outcome import WorkerDeath
 from api.index.session_index import SessionIndex
 from api.index.tasks import TaskTable
-from pipeline.decode import Decoded, Rejected
+from pipeline.decoding.decode import Decoded, Rejected
 from pipeline.events import (
     TASK_STATUS,
     ActorDefinition,

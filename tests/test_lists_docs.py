@@ -15,11 +15,11 @@ from support.captures import DATA
 from support.processes import on_disk, server
 from support.recorded_store import put_recording
 
-from api.lives import _LIVES
-from api.paging import PARAMETERS
-from api.schemas import SCHEMAS
-from pipeline.filestore import FileStore
+from api.query.lives import _LIVES
+from api.query.paging import PARAMETERS
+from api.query.schemas import SCHEMAS
 from pipeline.layout import SessionKey
+from pipeline.stores.filestore import FileStore
 
 DOC = Path(__file__).resolve().parent.parent / "docs" / "api-lists.md"
 TEXT = DOC.read_text()

@@ -13,12 +13,12 @@ from support.listing import EVERYTHING, Row, asking, pages, plainly_sorted
 from support.taskset import JOBS, NODES, T0, WORKERS, driver_id, index_of_tasks, sessions, task_id
 
 from api.index.session_index import SessionIndex
-from api.paging import parse_beyond
-from api.query import BadQuery, Filter, ListOptions, list_response
-from api.schemas import ACTORS, CLUSTER_EVENTS, OBJECTS, PLACEMENT_GROUPS, TASKS, Schema
-from api.schemas import JOBS as JOB_LIST
-from api.schemas import NODES as NODE_LIST
-from api.schemas import WORKERS as WORKER_LIST
+from api.query.paging import parse_beyond
+from api.query.query import BadQuery, Filter, ListOptions, list_response
+from api.query.schemas import ACTORS, CLUSTER_EVENTS, OBJECTS, PLACEMENT_GROUPS, TASKS, Schema
+from api.query.schemas import JOBS as JOB_LIST
+from api.query.schemas import NODES as NODE_LIST
+from api.query.schemas import WORKERS as WORKER_LIST
 from api.views import task_order
 from api.views.actors import list_actors
 from api.views.cluster_events import list_cluster_events

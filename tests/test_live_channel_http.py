@@ -21,9 +21,9 @@ from support.livechannel import (
 )
 from support.storecheck import stored_lines
 
-from pipeline import push_http
-from pipeline.pushed import unpack_push
-from pipeline.store import MemoryStore
+from pipeline.push import push_http
+from pipeline.push.pushed import unpack_push
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,7 @@ from support.processes import Program, both_in_one, on_disk, session_url, start_
 from support.rayhead import fetch
 from support.storecheck import stored_lines
 
-from pipeline.filestore import FileStore
+from pipeline.stores.filestore import FileStore
 
 pytestmark = pytest.mark.anyio
 

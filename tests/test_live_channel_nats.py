@@ -15,8 +15,8 @@ from support.storecheck import stored_lines
 
 from pipeline.errors import BadKey, ConfigError
 from pipeline.layout import SessionKey
-from pipeline.nats_link import parse_nats, place_of, subject
-from pipeline.store import MemoryStore
+from pipeline.push.nats_link import parse_nats, place_of, subject
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

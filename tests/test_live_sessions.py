@@ -13,17 +13,17 @@ from support.pushing import SOURCE, Collector
 from support.sessions import KEY, NODE, SegmentWriter, WrappedStore, finished_task, tasks
 
 from api.index.session_index import SessionIndex
-from api.liveness import HEARD_MS
-from api.reader import SessionReader, UnknownSession
-from api.sessions import Sessions
+from api.live.liveness import HEARD_MS
+from api.session.reader import SessionReader, UnknownSession
+from api.session.sessions import Sessions
 from api.status import SILENT_AFTER_MS
 from api.views.summaries import summarize_tasks
-from pipeline.catalog import read_metadata, write_metadata
 from pipeline.config import ServerConfig, StoreConfig
-from pipeline.endpoints import Answer, pack, place
+from pipeline.dashboard.endpoints import Answer, pack, place
 from pipeline.errors import Full, Unavailable
 from pipeline.layout import SessionKey
-from pipeline.segment import Span
+from pipeline.segments.segment import Span
+from pipeline.stores.catalog import read_metadata, write_metadata
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +69,7 @@ async def collector(sessions: Sessions, store: WrappedStore) -> Collector:
 
 async def finished(reader: SessionReader) -> int:
     def count(index: SessionIndex) -> int:
-        from api.query import parse_summary_options
+        from api.query.query import parse_summary_options
 
         answer = summarize_tasks(index, parse_summary_options([]))
         groups = answer["result"]["node_id_to_summary"]["cluster"]["summary"].values()
@@ -361,7 +361,7 @@ async def test_a_session_dropped_from_memory_is_whole_again_when_it_is_opened(
 async def test_only_so_many_sessions_are_watched(
     sessions: Sessions, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.sessions.MAX_WATCHED", 1)
+    monkeypatch.setattr("api.session.sessions.MAX_WATCHED", 1)
     async with sessions.watch(KEY), sessions.watch(KEY):
         with pytest.raises(Full):
             async with sessions.watch(OTHER):

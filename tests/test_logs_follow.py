@@ -21,7 +21,7 @@ from support.loggers import (
 
 from pipeline.errors import Unavailable
 from pipeline.layout import SessionKey
-from pipeline.logfiles import (
+from pipeline.logs.logfiles import (
     LogKeys,
     LogList,
     chunk_length,
@@ -32,9 +32,9 @@ from pipeline.logfiles import (
     unpack_chunk,
     unpack_list,
 )
-from pipeline.logs import LogFollower
-from pipeline.source import EVENTS, source_id
-from pipeline.store import MemoryStore, check_key
+from pipeline.logs.logs import LogFollower
+from pipeline.read.source import EVENTS, source_id
+from pipeline.stores.store import MemoryStore, check_key
 
 pytestmark = pytest.mark.anyio
 

@@ -17,14 +17,14 @@ from support.captures import DATA, event_files, head_node, live_answers, session
 from support.loggers import Clock
 
 from api.app import create_app
-from pipeline.catalog import new_metadata, write_metadata
 from pipeline.config import LogConfig, ServerConfig, StoreConfig
 from pipeline.layout import SessionKey
-from pipeline.logs import LogFollower
-from pipeline.patience import Patience
-from pipeline.segment import Header, Span, pack
-from pipeline.source import EVENTS, EXPORT_EVENTS, Folder, first_line, source_id
-from pipeline.store import MemoryStore
+from pipeline.logs.logs import LogFollower
+from pipeline.read.source import EVENTS, EXPORT_EVENTS, Folder, first_line, source_id
+from pipeline.segments.segment import Header, Span, pack
+from pipeline.stores.catalog import new_metadata, write_metadata
+from pipeline.stores.patience import Patience
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.query import BadQuery
+from api.query.query import BadQuery
 from api.views.logs import (
     NEITHER_ID_NOR_IP,
     LogOptions,

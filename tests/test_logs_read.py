@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from support.loggers import KEY, KEYS, NODE, Clock, follower, logs_folder, store_all
 from support.streamed import streamed
 
-from api.log_file import LogFile, Piece, SizedCache
-from api.logs import LogStore
+from api.logs.log_file import LogFile, Piece, SizedCache
+from api.logs.logs import LogStore
 from api.views.log_target import Place
 from api.views.logs import ColourFilter, LogOptions, NoLog
 from pipeline.errors import NotFound, Unavailable
-from pipeline.logfiles import LogEntry, LogList, RecordEntry, pack_chunk, pack_list
-from pipeline.segment import Header, Span, pack
-from pipeline.source import EVENTS, generation, source_id
-from pipeline.store import MemoryStore
+from pipeline.logs.logfiles import LogEntry, LogList, RecordEntry, pack_chunk, pack_list
+from pipeline.read.source import EVENTS, generation, source_id
+from pipeline.segments.segment import Header, Span, pack
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -124,7 +124,7 @@ async def test_a_tail_of_many_small_chunks_fetches_at_most_twice_what_it_needs(s
 
 
 async def test_a_whole_file_is_read_with_a_bounded_window(store: GetsStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.log_file.WINDOW", 1000)
+    monkeypatch.setattr("api.logs.log_file.WINDOW", 1000)
     file = await stored(store, b"0123456789" * 1000, [100])
     store.gets.clear()
     passed = 0
@@ -344,7 +344,7 @@ async def test_the_part_of_one_task_is_cut_out_of_its_workers_file(
 async def test_a_part_whose_beginning_nobody_told_begins_behind_its_workers_mark(
     store: GetsStore, monkeypatch: pytest.MonkeyPatch, reach: int
 ) -> None:
-    monkeypatch.setattr("api.log_file.MARK_REACH", reach)
+    monkeypatch.setattr("api.logs.log_file.MARK_REACH", reach)
     content = b":job_id:01\n:task_name:f\none\n:task_name:g\n x :task_name:g\ntwo\n:task_name:h\n"
     file = await stored(store, content, [7])
 

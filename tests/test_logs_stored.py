@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.loggers import KEYS, Clock, content, follower, logs_folder, on_disk, shown
 
-from pipeline.logfiles import rebuilt
-from pipeline.store import MemoryStore
+from pipeline.logs.logfiles import rebuilt
+from pipeline.stores.store import MemoryStore
 
 NAMES = ["raylet.out", "old/raylet.out", "raylet.out.1"]
 name = st.sampled_from(NAMES)

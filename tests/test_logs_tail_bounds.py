@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.loggers import KEY, NODE, Clock, follower, logs_folder
 
-from api import log_tails
-from api.log_tails import LogTails, Tail
-from pipeline import logtail
+from api.live import log_tails
+from api.live.log_tails import LogTails, Tail
 from pipeline.errors import BadPush
-from pipeline.logs import LogFollower
-from pipeline.logtail import LogTail
-from pipeline.pushed import MAX_LOG_BODY, MAX_LOGS, LogAsk, LogId, LogSpan, Push, pack_push, read_head, unpack_push
-from pipeline.store import MemoryStore
+from pipeline.logs import logtail
+from pipeline.logs.logs import LogFollower
+from pipeline.logs.logtail import LogTail
+from pipeline.push.pushed import MAX_LOG_BODY, MAX_LOGS, LogAsk, LogId, LogSpan, Push, pack_push, read_head, unpack_push
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

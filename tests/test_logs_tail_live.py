@@ -18,13 +18,13 @@ from support.natsserver import nats_server
 from support.processes import on_disk, start_collector
 from support.tailing import NOT_STORED, following, listed, logs_of, write
 
-from api import live
+from api.live import live
 from api.metrics import PUSHES_TAKEN
-from pipeline import logs
 from pipeline.config import LogConfig
-from pipeline.filestore import FileStore
-from pipeline.logfiles import LogKeys
-from pipeline.store import MemoryStore
+from pipeline.logs import logs
+from pipeline.logs.logfiles import LogKeys
+from pipeline.stores.filestore import FileStore
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from support.loggers import Clock
 from support.streamed import streamed
 
 from api.index.session_index import SessionIndex
-from api.logs import LogStore
+from api.logs.logs import LogStore
 from api.views.log_index import SessionLogIndex
 from api.views.log_target import LogIndex, Place, TaskPlace, candidates, pick
 from api.views.logs import LogOptions, NoLog
@@ -32,9 +32,9 @@ from pipeline.events import (
     TaskUpdate,
 )
 from pipeline.layout import SessionKey
-from pipeline.logs import LogFollower
-from pipeline.patience import Patience
-from pipeline.store import MemoryStore
+from pipeline.logs.logs import LogFollower
+from pipeline.stores.patience import Patience
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

@@ -26,7 +26,7 @@ from support.rayhead import fetch
 from api.app import create_app
 from api.dashboard import find_builds
 from pipeline.config import ServerConfig, StoreConfig
-from pipeline.open_store import open_store
+from pipeline.stores.open_store import open_store
 
 pytestmark = [
     pytest.mark.timeout(180),

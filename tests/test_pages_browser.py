@@ -26,8 +26,8 @@ from support.streams import StubStream
 from api.app import create_app
 from pipeline.config import LogConfig, ServerConfig, StoreConfig
 from pipeline.layout import SessionKey
-from pipeline.logs import LogFollower
-from pipeline.patience import Patience
+from pipeline.logs.logs import LogFollower
+from pipeline.stores.patience import Patience
 
 pytestmark = pytest.mark.timeout(120)
 

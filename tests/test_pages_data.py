@@ -14,14 +14,14 @@ from support.client import client, running
 from support.recorded_store import put_recording
 from support.sessions import NODE, SegmentWriter, WrappedStore, defined_task, finished_task, task_states, tasks
 
-from api.overviews import MAX_SEGMENTS, PUT_AGE_MS, SILENT_MS, parse_summary
 from api.routes.log_ends import LINES, MAX_BYTES
+from api.session.overviews import MAX_SEGMENTS, PUT_AGE_MS, SILENT_MS, parse_summary
 from api.status import LOST_AFTER_MS
 from pipeline.config import LogConfig
 from pipeline.errors import Denied
 from pipeline.layout import SessionKey
-from pipeline.logs import LogFollower
-from pipeline.patience import Patience
+from pipeline.logs.logs import LogFollower
+from pipeline.stores.patience import Patience
 
 pytestmark = pytest.mark.anyio
 

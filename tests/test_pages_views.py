@@ -19,9 +19,9 @@ from api.views.overview import Overview, counts, overview
 from api.views.session_list import ListQuery, Summary, page
 from api.views.tasks import task_codes
 from api.views.text import MAX_TEXT, clipped, normalised, telling_line
-from pipeline.catalog import SessionMetadata, new_metadata
 from pipeline.events import TASK_STATUS, Record, TaskDefinition, TaskUpdate
 from pipeline.layout import SessionKey
+from pipeline.stores.catalog import SessionMetadata, new_metadata
 
 JOB = b"\x01\0\0\0"
 MS = 1_000_000

@@ -15,14 +15,14 @@ from aiohttp import web
 from support.captures import DATA, event_files, posts
 from support.loggers import KEY, Clock
 
-from api.snapshot_reader import SnapshotReader
+from api.session.snapshot_reader import SnapshotReader
 from pipeline.config import PollConfig
-from pipeline.endpoints import Answer, BadAnswer, folder, pack, place, same_request, unpack
+from pipeline.dashboard.endpoints import Answer, BadAnswer, folder, pack, place, same_request, unpack
+from pipeline.dashboard.poll import ALWAYS, DATASETS, NODES, SERVE, TRAIN, Poller, check_extra
+from pipeline.dashboard.uses import Uses, tells_of_jobs
 from pipeline.errors import ConfigError
-from pipeline.patience import Patience
-from pipeline.poll import ALWAYS, DATASETS, NODES, SERVE, TRAIN, Poller, check_extra
-from pipeline.store import MemoryStore, check_key
-from pipeline.uses import Uses, tells_of_jobs
+from pipeline.stores.patience import Patience
+from pipeline.stores.store import MemoryStore, check_key
 
 pytestmark = pytest.mark.anyio
 

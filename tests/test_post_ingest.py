@@ -19,9 +19,9 @@ from anyio import to_thread
 from blockbuster import blockbuster_ctx
 from support.posted import SESSION, body, event, line, quarantined, spooled
 
-from pipeline import ingest
-from pipeline.ingest import Metrics, Outcome, ingest_app
-from pipeline.spool import Spool
+from pipeline.receive import ingest
+from pipeline.receive.ingest import Metrics, Outcome, ingest_app
+from pipeline.receive.spool import Spool
 
 pytestmark = pytest.mark.anyio
 

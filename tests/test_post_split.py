@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from support.captures import DATA, captures, posts
 from support.posted import NODE, SESSION, body, event, line
 
-from pipeline import post as module
-from pipeline.decode import MAX_LINE, decode_block
-from pipeline.post import Post, split_post
+from pipeline.decoding.decode import MAX_LINE, decode_block
+from pipeline.receive import post as module
+from pipeline.receive.post import Post, split_post
 
 
 def lines(post: Post) -> list[bytes]:

@@ -10,14 +10,14 @@ import anyio
 import pytest
 from support.collecting import NODE, key
 
-from pipeline import push
-from pipeline.batch import Chunk
 from pipeline.errors import PushFailed
 from pipeline.layout import SessionKey
-from pipeline.outbox import OVERHEAD
-from pipeline.push import Pusher
-from pipeline.pushed import Answer, Push, unpack_push
-from pipeline.segment import Header, Span, runs
+from pipeline.push import push
+from pipeline.push.outbox import OVERHEAD
+from pipeline.push.push import Pusher
+from pipeline.push.pushed import Answer, Push, unpack_push
+from pipeline.segments.batch import Chunk
+from pipeline.segments.segment import Header, Span, runs
 
 pytestmark = pytest.mark.anyio
 

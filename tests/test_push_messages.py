@@ -8,16 +8,16 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.liveness import FORGET_MS, HEARD_MS, Liveness
-from api.ring import Ring
+from api.live.liveness import FORGET_MS, HEARD_MS, Liveness
+from api.live.ring import Ring
 from api.status import LOST_AFTER_MS, SILENT_AFTER_MS, status_of
-from pipeline.batch import Chunk, Gap
-from pipeline.catalog import new_metadata
 from pipeline.errors import BadPush
 from pipeline.layout import SessionKey
-from pipeline.outbox import OVERHEAD, Outbox, spans
-from pipeline.pushed import MAX_BODY, MAX_HEADER, MAX_SPANS, Push, Word, pack_push, read_head, unpack_push
-from pipeline.segment import Header, Span, read_header, runs
+from pipeline.push.outbox import OVERHEAD, Outbox, spans
+from pipeline.push.pushed import MAX_BODY, MAX_HEADER, MAX_SPANS, Push, Word, pack_push, read_head, unpack_push
+from pipeline.segments.batch import Chunk, Gap
+from pipeline.segments.segment import Header, Span, read_header, runs
+from pipeline.stores.catalog import new_metadata
 
 KEY = SessionKey("default", "ray", "session_2026-01-16_02-00-00_123456_1")
 NODE = "a1" * 28

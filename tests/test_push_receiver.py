@@ -15,15 +15,15 @@ from httpx import ASGITransport
 from structlog.testing import capture_logs
 from support.sessions import KEY, NODE, SegmentWriter, tasks
 
-from api import live, push
 from api.app import create_app
 from api.groups import first_error
-from api.live import LEAST_WITHIN
-from api.sessions import Sessions
+from api.live import live, push
+from api.live.live import LEAST_WITHIN
+from api.session.sessions import Sessions
 from pipeline.config import ServerConfig, StoreConfig
-from pipeline.pushed import MAX_PACKED, MEDIA_TYPE, Answer, Push, Word, decode_answer, pack_push
-from pipeline.segment import Span
-from pipeline.store import MemoryStore
+from pipeline.push.pushed import MAX_PACKED, MEDIA_TYPE, Answer, Push, Word, decode_answer, pack_push
+from pipeline.segments.segment import Span
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

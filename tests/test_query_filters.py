@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.query import BadQuery, Filter, filter_rows, list_response, parse_list_options
-from api.schemas import ACTORS, NODES, SCHEMAS, TASKS, Schema
+from api.query.query import BadQuery, Filter, filter_rows, list_response, parse_list_options
+from api.query.schemas import ACTORS, NODES, SCHEMAS, TASKS, Schema
 
 ray_utils = pytest.importorskip("ray.dashboard.state_api_utils")
 common = pytest.importorskip("ray.util.state.common")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api import schemas
+from api.query import schemas
 
 common = pytest.importorskip("ray.util.state.common")
 

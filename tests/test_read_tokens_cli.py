@@ -14,7 +14,7 @@ from support.rayhead import RAY, fetch, until
 from support.sessions import KEY, SegmentWriter, tasks
 
 from pipeline.config import StoreConfig
-from pipeline.open_store import open_store
+from pipeline.stores.open_store import open_store
 
 pytestmark = pytest.mark.timeout(120)
 TOKEN = "opens-this-server"

@@ -24,7 +24,7 @@ from support.workload import Rows
 
 from pipeline.config import StoreConfig
 from pipeline.layout import SessionKey
-from pipeline.open_store import open_store
+from pipeline.stores.open_store import open_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.timeout(240)]
 POSTS_A_LIFE = 3

@@ -11,7 +11,7 @@ import pytest
 from support.compare import differences
 from support.watched import Watched, watch
 
-from api.sse_reader import ServerEvent
+from api.streams.sse_reader import ServerEvent
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 Change = tuple[str, int, str]

@@ -9,7 +9,7 @@ import pytest
 from support.client import client
 from support.sessions import KEY, NODE, SegmentWriter, WrappedStore, tasks
 
-from pipeline.filestore import FileStore
+from pipeline.stores.filestore import FileStore
 
 pytestmark = pytest.mark.anyio
 

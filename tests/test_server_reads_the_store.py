@@ -18,14 +18,13 @@ from support.sessions import (
     tasks,
 )
 
-import api.reader
 from api.index.session_index import SessionIndex
-from api.query import ListOptions
-from api.reader import PREFETCH, SessionReader, UnknownSession
+from api.query.query import ListOptions
+from api.session.reader import PREFETCH, SessionReader, UnknownSession
 from api.views.tasks import list_tasks
 from pipeline.errors import Unavailable
 from pipeline.layout import SessionKey
-from pipeline.segment import Header, Span, pack
+from pipeline.segments.segment import Header, Span, pack
 
 pytestmark = pytest.mark.anyio
 
@@ -155,7 +154,7 @@ async def test_a_bad_segment_is_named_and_its_neighbours_are_read(what: str) -> 
 
 
 async def test_an_object_larger_than_any_segment_is_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.reader, "MAX_OBJECT", 1000)
+    monkeypatch.setattr("api.session.reader.MAX_OBJECT", 1000)
     store, writer, reader = await written(finished_task(1))
     await store.put(KEY.segment(NODE, 2), b"x" * 1001)
     await reader.refresh()
@@ -185,7 +184,7 @@ async def test_undecodable_and_unknown_records_are_counted_and_the_rest_flows() 
 
 
 async def test_lines_longer_than_a_slice_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.reader, "SLICE", 64)
+    monkeypatch.setattr("api.session.reader.SLICE", 64)
     store, _, reader = await written(tasks(10))
     await reader.refresh()
     assert len(await states(reader)) == 10

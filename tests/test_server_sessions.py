@@ -11,13 +11,12 @@ import pytest
 from blockbuster import blockbuster_ctx
 from support.sessions import KEY, NODE, SegmentWriter, WrappedStore, finishing, running_task, tasks
 
-import api.sessions
-from api.reader import UnknownSession
-from api.sessions import ENDED_AGE, Sessions
-from pipeline.catalog import new_metadata, write_metadata
+from api.session.reader import UnknownSession
+from api.session.sessions import ENDED_AGE, REFUSAL_AGE, Sessions
 from pipeline.config import ServerConfig, StoreConfig
 from pipeline.errors import Full, Unavailable
 from pipeline.layout import SessionKey
+from pipeline.stores.catalog import new_metadata, write_metadata
 
 pytestmark = pytest.mark.anyio
 
@@ -186,7 +185,7 @@ async def test_a_session_larger_than_the_cache_is_refused_and_not_read_again_at_
                 await sessions.open(KEY)
         assert sessions.nbytes == 0
         assert store.gets[SEGMENT] == 1
-        clock.now += api.sessions.REFUSAL_AGE + 1
+        clock.now += REFUSAL_AGE + 1
         with pytest.raises(Full):
             await sessions.open(KEY)
         assert store.gets[SEGMENT] == 2

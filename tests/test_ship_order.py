@@ -10,16 +10,16 @@ from support.collecting import NODE, key
 from support.flaky import FlakyStore
 from support.storecheck import stored_lines, stored_records
 
-from pipeline import checkpoint
-from pipeline.batch import Body
-from pipeline.cursor import Cursor
 from pipeline.errors import HoleError, Unavailable
 from pipeline.layout import SessionKey
-from pipeline.patience import Patience
-from pipeline.recover import recover
-from pipeline.segment import Header, Span, pack, unpack
-from pipeline.ship import ANNOUNCE_TIMEOUT, Shipper
-from pipeline.source import tail_checksum
+from pipeline.read.source import tail_checksum
+from pipeline.segments import checkpoint
+from pipeline.segments.batch import Body
+from pipeline.segments.cursor import Cursor
+from pipeline.segments.segment import Header, Span, pack, unpack
+from pipeline.ship.recover import recover
+from pipeline.ship.ship import ANNOUNCE_TIMEOUT, Shipper
+from pipeline.stores.patience import Patience
 
 pytestmark = pytest.mark.anyio
 

@@ -8,9 +8,9 @@ from support.answers import TIME_MS, answer, job, told
 from support.client import client
 from support.sessions import KEY, SegmentWriter, WrappedStore, tasks
 
-from api import snapshot_reader
-from api.snapshot_reader import SnapshotReader
-from pipeline.endpoints import pack, place
+from api.session import snapshot_reader
+from api.session.snapshot_reader import SnapshotReader
+from pipeline.dashboard.endpoints import pack, place
 from pipeline.errors import Unavailable
 
 pytestmark = pytest.mark.anyio

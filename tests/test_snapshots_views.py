@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.answers import ENVS, GROUPS, TIME_MS, answer, enveloped, group, job, listed
 from support.indexes import DETAIL, index_of, sent
 
-from api.query import Filter, ListOptions
+from api.query.query import Filter, ListOptions
 from api.snapshots import Snapshots, rows
 from api.views import actors, cluster, datasets, jobs, measured, nodes, placement_groups, runtime_envs, train
 from api.views.told_groups import told_groups

@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pipeline.batch import Gap
-from pipeline.cursor import Cursor
-from pipeline.places import Place
-from pipeline.segment import Header, Span
-from pipeline.source import EXPORT_EVENTS
-from pipeline.tail import Lines, Long, Tailer
+from pipeline.read.places import Place
+from pipeline.read.source import EXPORT_EVENTS
+from pipeline.read.tail import Lines, Long, Tailer
+from pipeline.segments.batch import Gap
+from pipeline.segments.cursor import Cursor
+from pipeline.segments.segment import Header, Span
 
 HEAD = b'{"file": "begins"}\n'
 LINE_LIMIT = 200
@@ -59,7 +59,7 @@ def lines(data: bytes) -> list[bytes]:
 class FileActions(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
-        self.patch = mock.patch.multiple("pipeline.tail", **SMALL)
+        self.patch = mock.patch.multiple("pipeline.read.tail", **SMALL)
         self.patch.start()
         self.root = Path(tempfile.mkdtemp(prefix="actions"))
         self.places = [Place(EXPORT_EVENTS, self.root, ())]

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batch import Chunk, Gap, SegmentBuilder
-from pipeline.cursor import Cursor, declared
 from pipeline.errors import HoleError
-from pipeline.segment import Header, Span, pack, runs, unpack
+from pipeline.segments.batch import Chunk, Gap, SegmentBuilder
+from pipeline.segments.cursor import Cursor, declared
+from pipeline.segments.segment import Header, Span, pack, runs, unpack
 
 
 def chunk(source: str, start: int, data: bytes, **more: object) -> Chunk:

@@ -9,10 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cursor import Position
-from pipeline.places import Place
-from pipeline.source import EVENTS, EXPORT_EVENTS, FIRST, SPOOL, TAIL, family, fingerprint, first_line, tail_checksum
-from pipeline.tail import Lines, Tailer
+from pipeline.read.places import Place
+from pipeline.read.source import (
+    EVENTS,
+    EXPORT_EVENTS,
+    FIRST,
+    SPOOL,
+    TAIL,
+    family,
+    fingerprint,
+    first_line,
+    tail_checksum,
+)
+from pipeline.read.tail import Lines, Tailer
+from pipeline.segments.cursor import Position
 
 ROUND = 1 << 20
 
@@ -214,7 +224,7 @@ def test_only_event_files_are_followed_in_the_events_folder() -> None:
 
 
 def test_a_read_is_bounded_and_every_file_has_its_turn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.tail.CHUNK", 1000)
+    monkeypatch.setattr("pipeline.read.tail.CHUNK", 1000)
     for name in "ABCDE":
         (folder / f"event_{name}.log").write_bytes(b"".join(b"%s %05d\n" % (name.encode(), n) for n in range(5000)))
     tail = tailer(folder)
@@ -236,11 +246,11 @@ def test_the_search_for_the_end_of_a_line_that_is_too_long_is_bounded(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"CHUNK": 100, "LINE_LIMIT": 1000, "SEARCH": 500}.items():
-        monkeypatch.setattr(f"pipeline.tail.{name}", value)
+        monkeypatch.setattr(f"pipeline.read.tail.{name}", value)
     (folder / "event_A.log").write_bytes(b"x" * 3000)
     tail = tailer(folder)
-    monkeypatch.setattr("pipeline.tail.FIRST", 50)
-    monkeypatch.setattr("pipeline.source.FIRST", 50)
+    monkeypatch.setattr("pipeline.read.tail.FIRST", 50)
+    monkeypatch.setattr("pipeline.read.source.FIRST", 50)
     rounds = [tail.read(ROUND) for _ in range(6)]
     assert [round_.items for round_ in rounds] == [[]] * 6
     assert [round_.more for round_ in rounds] == [True] * 4 + [False] * 2

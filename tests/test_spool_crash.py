@@ -14,8 +14,8 @@ import httpx
 import pytest
 from support.posted import SESSION, body, quarantined, spooled
 
-from pipeline.post import BadRecord, split_post
-from pipeline.spool import Spool
+from pipeline.receive.post import BadRecord, split_post
+from pipeline.receive.spool import Spool
 
 pytestmark = pytest.mark.anyio
 

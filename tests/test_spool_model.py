@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.posted import body, line, spooled
 
-from pipeline import spool_files
 from pipeline.errors import Full
-from pipeline.post import split_post
-from pipeline.spool import Spool
+from pipeline.receive import spool_files
+from pipeline.receive.post import split_post
+from pipeline.receive.spool import Spool
 
 SESSIONS = ["session_a", "session_b"]
 SIZE = len(line(1))

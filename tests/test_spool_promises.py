@@ -15,11 +15,11 @@ import pytest
 from anyio import to_thread
 from support.posted import SESSION, body, line, quarantined, spooled
 
-from pipeline import spool as module
-from pipeline import spool_aside, spool_files
 from pipeline.errors import Full
-from pipeline.post import BadRecord, PostRecord, split_post
-from pipeline.spool import Spool
+from pipeline.receive import spool as module
+from pipeline.receive import spool_aside, spool_files
+from pipeline.receive.post import BadRecord, PostRecord, split_post
+from pipeline.receive.spool import Spool
 
 pytestmark = pytest.mark.anyio
 

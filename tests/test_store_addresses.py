@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config import StoreConfig
 from pipeline.errors import ConfigError
-from pipeline.open_store import open_store
+from pipeline.stores.open_store import open_store
 
 pytestmark = pytest.mark.anyio
 

@@ -16,8 +16,8 @@ from support.s3server import S3Server
 
 from pipeline.config import StoreConfig
 from pipeline.errors import AlreadyExists, BadKey, NotFound
-from pipeline.open_store import open_store
-from pipeline.store import Listing, MemoryStore, ObjectStore, conditional_put_works
+from pipeline.stores.open_store import open_store
+from pipeline.stores.store import Listing, MemoryStore, ObjectStore, conditional_put_works
 
 pytestmark = pytest.mark.anyio
 

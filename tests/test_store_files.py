@@ -16,10 +16,10 @@ import anyio
 import pytest
 from blockbuster import blockbuster_ctx
 
-from pipeline import filestore
 from pipeline.errors import AlreadyExists, ConfigError, Denied, NotFound, StoreError, Unavailable
-from pipeline.filestore import FileStore
-from pipeline.store import Listing, ObjectStore
+from pipeline.stores import filestore
+from pipeline.stores.filestore import FileStore
+from pipeline.stores.store import Listing, ObjectStore
 
 pytestmark = pytest.mark.anyio
 

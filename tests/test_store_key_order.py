@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from pipeline.key_order import settled, start_after
+from pipeline.stores.key_order import settled, start_after
 
 _names = st.text(st.sampled_from("ab-!0"), min_size=1, max_size=3)
 _key = st.lists(_names, min_size=1, max_size=3).map("/".join)

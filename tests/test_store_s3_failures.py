@@ -12,12 +12,11 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from support.seaweed import SeaweedServer
 
-import pipeline.s3
 from pipeline.config import StoreConfig
 from pipeline.errors import AlreadyExists, ConfigError, Denied, NotFound, StoreError, Throttled, Unavailable
-from pipeline.open_store import open_store
-from pipeline.s3 import S3Store
-from pipeline.store import ObjectStore, conditional_put_works
+from pipeline.stores.open_store import open_store
+from pipeline.stores.s3 import S3Store
+from pipeline.stores.store import ObjectStore, conditional_put_works
 
 pytestmark = [pytest.mark.anyio, pytest.mark.s3]
 
@@ -40,7 +39,7 @@ EMPTY_LISTING = (
 @pytest.fixture(autouse=True)
 def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """One attempt, known credentials, and nothing from this machine's own configuration."""
-    monkeypatch.setattr(pipeline.s3, "ATTEMPTS", 1)
+    monkeypatch.setattr("pipeline.stores.s3.ATTEMPTS", 1)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "theaccesskey")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "thesecretkey")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -157,7 +156,7 @@ async def test_a_server_that_never_answers_is_unavailable_once_the_time_is_up(
     canned: Canned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(canned.endpoint) as store:
-        monkeypatch.setattr(pipeline.s3, "DEADLINE", 0.1)
+        monkeypatch.setattr("pipeline.stores.s3.DEADLINE", 0.1)
         for ask in EVERY_METHOD:
             with pytest.raises(Unavailable, match="no end after"):
                 await ask(store)

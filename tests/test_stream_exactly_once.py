@@ -9,7 +9,8 @@ import pytest
 from anyio.lowlevel import checkpoint
 from support.streamworld import Client, Told, World, world
 
-from api import catch_up, sessions, stream
+from api.session import sessions
+from api.streams import catch_up, stream
 
 pytestmark = pytest.mark.anyio
 

@@ -15,10 +15,10 @@ from support.recorded_store import put_recording
 from support.sessions import KEY, SegmentWriter, finished_task
 from support.streaming import PLAIN, Client, LiveServer, following, live_server
 
-from api.live_data import KINDS
-from api.live_filter import MAX_LENGTH, MAX_VALUES
-from pipeline.segment import Dialect
-from pipeline.store import MemoryStore
+from api.streams.live_data import KINDS
+from api.streams.live_filter import MAX_LENGTH, MAX_VALUES
+from pipeline.segments.segment import Dialect
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

@@ -12,10 +12,10 @@ from support.pushing import Collector
 from support.sessions import KEY, SegmentWriter, finished_task, tasks
 from support.streaming import PLAIN, Client, LiveServer, following, live_server
 
-from api import stream
-from api.sse import RETRY_MS
-from api.sse_reader import EventReader
-from pipeline.store import MemoryStore
+from api.streams import stream
+from api.streams.sse import RETRY_MS
+from api.streams.sse_reader import EventReader
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

@@ -19,11 +19,11 @@ from support.recorded_store import put_recording
 from support.sessions import KEY, NODE, SegmentWriter, defined_task, finished_task, task_id, task_states
 from support.streaming import PLAIN, Client, LiveServer, following, live_server
 
-from api import replay, stream
-from api.replay import Pace
 from api.routes import live
-from api.sse_reader import EventReader
-from pipeline.store import MemoryStore
+from api.streams import replay, stream
+from api.streams.replay import Pace
+from api.streams.sse_reader import EventReader
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

@@ -19,11 +19,11 @@ from support.recorded_store import put_recording
 from support.sessions import KEY, SegmentWriter, WrappedStore, finished_task
 from support.streaming import PLAIN, Client, LiveServer, following, live_server
 
-from api import catch_up
-from api.positions import MAX_TEXT, Position, head_text, node_code, source_code
-from api.sse_reader import EventReader, ServerEvent
+from api.streams import catch_up
+from api.streams.positions import MAX_TEXT, Position, head_text, node_code, source_code
+from api.streams.sse_reader import EventReader, ServerEvent
 from pipeline.layout import SessionKey
-from pipeline.store import MemoryStore, ObjectStore
+from pipeline.stores.store import MemoryStore, ObjectStore
 
 pytestmark = pytest.mark.anyio
 

@@ -15,8 +15,8 @@ from support.captures import DATA
 from support.processes import Program, on_disk, server, start_server
 from support.recorded_store import put_recording
 
-from api.sse_reader import EventReader, ServerEvent
-from pipeline.filestore import FileStore
+from api.streams.sse_reader import EventReader, ServerEvent
+from pipeline.stores.filestore import FileStore
 
 pytestmark = pytest.mark.anyio
 

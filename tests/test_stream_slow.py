@@ -19,14 +19,14 @@ from support.pushing import Collector
 from support.sessions import KEY, SegmentWriter, task_id, tasks
 from support.streaming import PLAIN, Client, LiveServer, following, live_server
 
-from api import hubs
-from api.hub import Hub, Subscriber
 from api.metrics import STREAMS, STREAMS_CUT
-from api.reader import SessionReader
-from api.sse_reader import EventReader, ServerEvent
-from api.stream import Stream
+from api.session.reader import SessionReader
+from api.streams import hubs
+from api.streams.hub import Hub, Subscriber
+from api.streams.sse_reader import EventReader, ServerEvent
+from api.streams.stream import Stream
 from pipeline.layout import SessionKey
-from pipeline.store import MemoryStore
+from pipeline.stores.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

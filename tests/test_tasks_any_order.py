@@ -13,7 +13,7 @@ from support.captures import DATA
 from support.taskset import index_of, index_of_tasks, recorded, sessions
 
 from api.index.session_index import SessionIndex
-from api.query import ListOptions, SummaryOptions
+from api.query.query import ListOptions, SummaryOptions
 from api.views.summaries import summarize_tasks
 from api.views.tasks import list_tasks
 from api.views.timeline import timeline

@@ -6,7 +6,7 @@ import pytest
 from support.taskset import JOBS, NODES, T0, WORKERS, driver_id, index_of_tasks, task_id
 
 from api.index.session_index import SessionIndex
-from api.query import Filter, ListOptions, SummaryOptions
+from api.query.query import Filter, ListOptions, SummaryOptions
 from api.views.lineage import MAX_DEPTH, LineageTask, by_lineage
 from api.views.summaries import MISSING_DATA, summarize_tasks
 from api.views.tasks import list_tasks

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.columns import FIRST_CAPACITY, Column, IdColumn, Interner, Texts, capacity_for
+from api.query.columns import FIRST_CAPACITY, Column, IdColumn, Interner, Texts, capacity_for
 
 
 def test_a_view_taken_before_growing_stays_readable_and_unchanged() -> None:

@@ -34,8 +34,8 @@ from ray.util.state.common import TaskSummaries
 from support.raystore import RayTasks
 
 from api.index.outcome import WorkerDeath
-from api.query import Filter, ListOptions, SummaryOptions, filter_rows, project
-from api.schemas import TASKS
+from api.query.query import Filter, ListOptions, SummaryOptions, filter_rows, project
+from api.query.schemas import TASKS
 from api.views.summaries import summarize_tasks
 from api.views.tasks import list_tasks
 from api.views.timeline import timeline

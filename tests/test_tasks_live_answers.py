@@ -14,7 +14,7 @@ from support.captures import DATA, captures, live_answers
 from support.skips import extra
 from support.taskset import index_of, recorded
 
-from api.query import BadQuery, parse_list_options, parse_summary_options
+from api.query.query import BadQuery, parse_list_options, parse_summary_options
 from api.views.summaries import summarize_tasks
 from api.views.tasks import list_tasks
 from api.views.timeline import timeline

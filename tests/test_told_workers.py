@@ -9,11 +9,11 @@ import pytest
 from support.indexes import DETAIL, index_of
 
 from api.index.session_index import SessionIndex
-from api.query import ListOptions
+from api.query.query import ListOptions
 from api.snapshots import Snapshots
 from api.views.told_workers import URL, told_workers
 from api.views.workers import list_workers
-from pipeline.endpoints import Answer
+from pipeline.dashboard.endpoints import Answer
 from pipeline.events import (
     TASK_STATUS,
     DriverJobDefinition,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.indexes import DETAIL, index_of, sent
 
 from api.index.nodes import Node
-from api.query import SummaryOptions
+from api.query.query import SummaryOptions
 from api.views import actors, events, jobs, nodes
 from api.views.google_style import google_style
 from api.views.redaction import redacted_rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.indexes import DETAIL, index_of
 
-from api.query import Filter, ListOptions
+from api.query.query import Filter, ListOptions
 from api.views import jobs, workers
 from pipeline.events import (
     ActorDefinition,

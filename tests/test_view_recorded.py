@@ -16,7 +16,7 @@ from support.captures import DATA, captures, live_answers
 from support.indexes import index_of_capture, recorded, sent
 
 from api.index.session_index import SessionIndex
-from api.query import parse_list_options, parse_summary_options
+from api.query.query import parse_list_options, parse_summary_options
 from api.views import actors, events, jobs, nodes, workers
 
 LISTS: dict[str, Callable[..., Any]] = {

@@ -7,7 +7,7 @@ from typing import Any
 from support.indexes import DETAIL, index_of
 
 from api.index.workers import UNKNOWN_MS
-from api.query import Filter, ListOptions
+from api.query.query import Filter, ListOptions
 from api.views import actors, workers
 from pipeline.events import (
     TASK_STATUS,

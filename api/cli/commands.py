@@ -37,8 +37,8 @@ from api.groups import first_error
 from pipeline.collector import run_collector
 from pipeline.config import CollectorConfig, ServerConfig
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.open_store import open_store
-from pipeline.store import ObjectStore
+from pipeline.stores.open_store import open_store
+from pipeline.stores.store import ObjectStore
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 UP_SEGMENT_AGE = 1.0

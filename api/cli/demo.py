@@ -18,7 +18,7 @@ from api.cli.recording import Recording, play
 from api.cli.run import address, listen, run, serve_http
 from api.groups import first_error
 from pipeline.config import CollectorConfig, ServerConfig, StoreConfig
-from pipeline.open_store import open_store
+from pipeline.stores.open_store import open_store
 
 RECORDINGS = Path(__file__).resolve().parents[2] / "tests" / "data"
 NAMES = ("demo", "tasks", "nodes")

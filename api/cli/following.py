@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 
 from api.cli.asking import NO_CONTENT, Lost, Refused, Session
-from api.live_data import SessionData
-from api.positions import TOO_LONG as NO_POSITION
-from api.sse_reader import EventReader, ServerEvent, TooLong
+from api.streams.live_data import SessionData
+from api.streams.positions import TOO_LONG as NO_POSITION
+from api.streams.sse_reader import EventReader, ServerEvent, TooLong
 
 SILENT = 45.0
 """Seconds without a word, of three heartbeats, after which a connection is taken to be dead."""

@@ -9,7 +9,7 @@ import click
 
 from api.cli.options import default_of, duration_option, option, size_option, stacked
 from pipeline.config import CollectorConfig, LogConfig, PollConfig
-from pipeline.poll import check_extra
+from pipeline.dashboard.poll import check_extra
 
 logs_and_polls_options = stacked(
     option(

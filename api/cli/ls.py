@@ -27,11 +27,11 @@ from api.cli.printable import printable
 from api.cli.raylogs import INTERRUPTED, timeout_option, token_option
 from api.cli.settings import store_config
 from api.cli.terminal import Span, Terminal, end_with_the_reader
-from api.listing import Listing
+from api.session.listing import Listing
 from api.status import Status
 from api.views.session_list import MAX_SEARCH, Line, ListQuery, page
 from pipeline.errors import ConfigError
-from pipeline.open_store import open_store
+from pipeline.stores.open_store import open_store
 
 HEADS = ("SESSION", "CLUSTER", "STATUS", "OWNER", "START", "DURATION", "TASKS", "FAILED")
 NUMBERS = ("DURATION", "TASKS", "FAILED")

@@ -31,13 +31,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.cli.run import address, listen, serve_http
-from api.reader import SessionReader
-from pipeline.catalog import write_metadata
+from api.session.reader import SessionReader
 from pipeline.collector import run_collector
 from pipeline.config import CollectorConfig, PollConfig
 from pipeline.errors import BadKey, ConfigError, Unavailable
 from pipeline.layout import SessionKey, part
-from pipeline.store import ObjectStore
+from pipeline.stores.catalog import write_metadata
+from pipeline.stores.store import ObjectStore
 
 POST_TIMEOUT = 30
 ASK_SECONDS = 10

@@ -13,8 +13,8 @@ import uvicorn
 from anyio.abc import TaskStatus
 from starlette.applications import Starlette
 
-from api.connection import StreamingProtocol
 from api.groups import first_error
+from api.streams.connection import StreamingProtocol
 from pipeline.errors import ConfigError
 
 GRACE = 5

@@ -22,12 +22,12 @@ from api.cli.options import option
 from api.cli.printable import printable
 from api.cli.raylogs import INTERRUPTED, timeout_option, token_option
 from api.cli.terminal import Terminal, end_with_the_reader
-from api.live_data import SessionData
-from api.live_filter import FILTERS, parse_filter
-from api.query import BadQuery
-from api.replay import parse_speed
-from api.sse_reader import ServerEvent
-from api.stream import parse_since
+from api.query.query import BadQuery
+from api.streams.live_data import SessionData
+from api.streams.live_filter import FILTERS, parse_filter
+from api.streams.replay import parse_speed
+from api.streams.sse_reader import ServerEvent
+from api.streams.stream import parse_since
 from pipeline.errors import ConfigError
 
 ALL = "0"

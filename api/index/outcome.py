@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from api.columns import Interner
+from api.query.columns import Interner
 from pipeline.events import TASK_STATUS
 
 FINISHED, FAILED = TASK_STATUS.index("FINISHED"), TASK_STATUS.index("FAILED")

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from api.columns import Column, Interner, Texts, capacity_for
+from api.query.columns import Column, Interner, Texts, capacity_for
 from pipeline.events import ProfileEvent
 
 MAX_EVENTS = 1000

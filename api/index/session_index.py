@@ -29,7 +29,7 @@ from api.index.seen_workers import SeenWorker, seen_workers, with_processes
 from api.index.tasks import TaskTable
 from api.index.workers import WORKER_BYTES, Worker, WorkerTable, death
 from pipeline import events
-from pipeline.decode import Decoded
+from pipeline.decoding.decode import Decoded
 
 _SESSION_LOG = re.compile(r"(/.+/session_[^/]+)/logs/")
 _LOOKED_AT = 10

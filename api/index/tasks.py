@@ -24,10 +24,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from api.columns import FIRST_CAPACITY, Column, H, IdColumn, Interner, Texts, capacity_for
 from api.index.definitions import Templates
 from api.index.outcome import Outcome, WorkerDeath, work_out
 from api.index.profile import ProfileTable
+from api.query.columns import FIRST_CAPACITY, Column, H, IdColumn, Interner, Texts, capacity_for
 from pipeline.events import TASK_STATUS, ProfileEvent, TaskDefinition, TaskLogInfo, TaskProfile, TaskUpdate
 
 TASK_ID_BYTES = 24

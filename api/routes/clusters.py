@@ -17,13 +17,13 @@ from starlette.routing import Route
 
 from api.answers import plain
 from api.auth import check_namespace, may_see
-from api.reader import UnknownSession
 from api.routes.session import CLUSTER_COOKIE, NAMESPACE_COOKIE, SESSION_COOKIE, named, while_connected
-from api.sessions import Sessions
+from api.session.reader import UnknownSession
+from api.session.sessions import Sessions
 from api.status import Status
-from pipeline.catalog import SessionMetadata
 from pipeline.errors import BadKey
 from pipeline.layout import SessionKey
+from pipeline.stores.catalog import SessionMetadata
 
 KINDS = ("raycluster", "rayjob", "rayservice")
 COOKIE_AGE = 7 * 86400

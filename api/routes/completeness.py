@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from api.answers import plain
 from api.routes.session import named, opened
-from api.sessions import Sessions
+from api.session.sessions import Sessions
 
 MAX_QUARANTINED = 1000
 

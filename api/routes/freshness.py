@@ -18,10 +18,10 @@ from hashlib import blake2b
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.reader import SessionReader
-from api.sessions import Sessions
-from pipeline.catalog import new_metadata
-from pipeline.ship import VERSION
+from api.session.reader import SessionReader
+from api.session.sessions import Sessions
+from pipeline.ship.ship import VERSION
+from pipeline.stores.catalog import new_metadata
 
 MAX_AGE = 60
 LIVE = "no-store"

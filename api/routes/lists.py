@@ -29,13 +29,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.answers import enveloped
 from api.index.session_index import SessionIndex
-from api.paging import Beyond, Chosen, as_rows, asks_beyond, parse_beyond, whole_number
-from api.query import BadQuery, ListOptions, parse_list_options
-from api.reader import SessionReader
+from api.query.paging import Beyond, Chosen, as_rows, asks_beyond, parse_beyond, whole_number
+from api.query.query import BadQuery, ListOptions, parse_list_options
+from api.query.schemas import Schema
+from api.query.tables import MEDIA_TYPES, WRITERS, Format, csv_names, wanted
 from api.routes.session import Asked, asked_of, opened, put_question, query_of
-from api.schemas import Schema
-from api.sessions import Sessions
-from api.tables import MEDIA_TYPES, WRITERS, Format, csv_names, wanted
+from api.session.reader import SessionReader
+from api.session.sessions import Sessions
 from api.views.redaction import MASKED, redacted_rows
 from pipeline.errors import Full
 

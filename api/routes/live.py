@@ -14,14 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.event_stream import EventStream
-from api.hub import Hub
-from api.hubs import Hubs
-from api.live_filter import parse_filter
-from api.replay import Pace, parse_speed
 from api.routes.session import named, query_of, while_connected
-from api.sessions import Sessions
-from api.stream import Stream, parse_follow, parse_since
+from api.session.sessions import Sessions
+from api.streams.event_stream import EventStream
+from api.streams.hub import Hub
+from api.streams.hubs import Hubs
+from api.streams.live_filter import parse_filter
+from api.streams.replay import Pace, parse_speed
+from api.streams.stream import Stream, parse_follow, parse_since
 
 NO_CONTENT = 204
 """What makes a browser stop asking."""

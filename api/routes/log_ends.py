@@ -18,10 +18,10 @@ from starlette.responses import Response
 
 from api.answers import encode, json_bytes
 from api.index.session_index import SessionIndex
-from api.logs import LogStore
-from api.query import BadQuery
-from api.reader import SessionReader
+from api.logs.logs import LogStore
+from api.query.query import BadQuery
 from api.routes.session import opened, query_of, while_connected
+from api.session.reader import SessionReader
 from api.views.log_index import SessionLogIndex
 from api.views.log_target import Place, candidates
 from api.views.logs import LogOptions, NoLog

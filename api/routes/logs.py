@@ -24,11 +24,11 @@ from api.answers import TextAnswer, enveloped, plain
 from api.groups import first_error
 from api.index.jobs import TERMINAL
 from api.index.session_index import SessionIndex
-from api.log_stream import LogStreams
-from api.logs import LogStore
-from api.reader import SessionReader, UnknownSession
+from api.logs.log_stream import LogStreams
+from api.logs.logs import LogStore
 from api.routes.session import named, opened, query_of
-from api.sessions import Sessions
+from api.session.reader import SessionReader, UnknownSession
+from api.session.sessions import Sessions
 from api.views.jobs import does_not_exist, job_rest
 from api.views.log_index import SessionLogIndex
 from api.views.log_target import candidates

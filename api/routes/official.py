@@ -23,8 +23,8 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from api.dashboard import DashboardFiles
-from api.reader import SessionReader
 from api.routes.session import CLUSTER_COOKIE, NAMESPACE_COOKIE, SESSION_COOKIE, is_proxied, opened
+from api.session.reader import SessionReader
 
 POLICY = "; ".join(
     (

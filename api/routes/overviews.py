@@ -21,17 +21,17 @@ from starlette.routing import Route
 
 from api.answers import encode, json_bytes
 from api.auth import check_namespace, may_see
-from api.overviews import Overviews
-from api.query import BadQuery
-from api.reader import SessionReader
+from api.query.query import BadQuery
 from api.routes.log_ends import log_ends
 from api.routes.session import named, opened, query_of, while_connected
-from api.sessions import Sessions
+from api.session.overviews import Overviews
+from api.session.reader import SessionReader
+from api.session.sessions import Sessions
 from api.status import Status
 from api.views.compare import compare, profile
 from api.views.session_list import MAX_LIMIT, MAX_OFFSET, MAX_SEARCH, SORTS, Line, ListQuery, Summary, line, page
-from pipeline.catalog import SessionMetadata, new_metadata
 from pipeline.layout import SessionKey
+from pipeline.stores.catalog import SessionMetadata, new_metadata
 
 MAX_BINS = 500
 DEFAULT_BINS = 120

@@ -20,10 +20,10 @@ from api.answers import encode, json_bytes
 from api.auth import check_namespace
 from api.groups import first_error
 from api.index.session_index import SessionIndex
-from api.query import BadQuery
-from api.reader import SessionReader
+from api.query.query import BadQuery
 from api.routes.freshness import cache_headers, not_modified, over_ms
-from api.sessions import Sessions
+from api.session.reader import SessionReader
+from api.session.sessions import Sessions
 from api.snapshots import Snapshots
 from pipeline.layout import SessionKey
 

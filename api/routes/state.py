@@ -12,10 +12,8 @@ from starlette.routing import Route
 
 from api.answers import enveloped
 from api.index.session_index import SessionIndex
-from api.query import ListOptions, SummaryOptions, parse_summary_options
-from api.routes.lists import View, listing
-from api.routes.session import Asked, Question, answering, put_question
-from api.schemas import (
+from api.query.query import ListOptions, SummaryOptions, parse_summary_options
+from api.query.schemas import (
     ACTORS,
     CLUSTER_EVENTS,
     JOBS,
@@ -26,6 +24,8 @@ from api.schemas import (
     TASKS,
     WORKERS,
 )
+from api.routes.lists import View, listing
+from api.routes.session import Asked, Question, answering, put_question
 from api.views.actors import list_actors, summarize_actors
 from api.views.closing import close_tasks
 from api.views.cluster import cluster_metadata, timezone

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from api.index.jobs import TERMINAL
-from api.query import Row
+from api.query.query import Row
 
 
 def component_activities(jobs: Sequence[Row], at_ms: int, over: bool) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from api.index.actors import Actor
 from api.index.session_index import SessionIndex
-from api.lives import BEGIN, END
-from api.query import ListOptions, Row, SummaryOptions, envelope
-from api.schemas import ACTORS
+from api.query.lives import BEGIN, END
+from api.query.query import ListOptions, Row, SummaryOptions, envelope
+from api.query.schemas import ACTORS
 from api.views.google_style import google_style
 from api.views.listing import list_entities
 from api.views.measured import NOTHING, Measured, memory

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from api.query import Row
+from api.query.query import Row
 
 _TERMINAL = frozenset({"FINISHED", "FAILED"})
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from api.index.session_index import SessionIndex
-from api.query import ListOptions, Row, list_response
-from api.schemas import CLUSTER_EVENTS
+from api.query.query import ListOptions, Row, list_response
+from api.query.schemas import CLUSTER_EVENTS
 from api.views.events import restored
 
 _MAX_S = 1 << 33

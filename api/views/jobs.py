@@ -16,8 +16,8 @@ from api.index.actors import Actor
 from api.index.jobs import TERMINAL, Driver, Submission
 from api.index.order import is_whole_second
 from api.index.session_index import SessionIndex
-from api.query import ListOptions, Row, list_response
-from api.schemas import JOBS
+from api.query.query import ListOptions, Row, list_response
+from api.query.schemas import JOBS
 from api.views.told_jobs import find, merge, with_told
 from pipeline.redact import show_masked
 

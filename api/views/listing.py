@@ -6,8 +6,8 @@ import heapq
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
-from api.query import ListOptions, Row, choose, list_response
-from api.schemas import Schema
+from api.query.query import ListOptions, Row, choose, list_response
+from api.query.schemas import Schema
 
 E = TypeVar("E")
 

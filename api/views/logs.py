@@ -2,7 +2,7 @@
 
 Owns the meaning of Ray's glob (``pathlib`` of Python 3.11, on the node), its groups (``log_manager``), its options
 (``GetLogOptions``) and the wording of its refusals. Pure; what it leaves to others: which files there
-are and what stands in them (``api/logs.py``), which file is meant (``views/log_target.py``).
+are and what stands in them (``api/logs/logs.py``), which file is meant (``views/log_target.py``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fnmatch import translate
 
 from msgspec import Struct
 
-from api.query import BadQuery
+from api.query.query import BadQuery
 
 DEFAULT_LINES = 1000
 DEFAULT_FILENAME = "file.txt"

@@ -10,7 +10,7 @@ from typing import Any
 
 from api.index.nodes import Node
 from api.index.session_index import SessionIndex
-from api.query import Row
+from api.query.query import Row
 from api.views.workers import workers_left
 
 NO_ACTOR = "ff" * 16

@@ -16,8 +16,8 @@ from typing import Any
 from api.index.actors import Actor
 from api.index.nodes import Node
 from api.index.session_index import SessionIndex
-from api.query import ListOptions, Row
-from api.schemas import NODES
+from api.query.query import ListOptions, Row
+from api.query.schemas import NODES
 from api.views.actors import logical_actor
 from api.views.google_style import google_style
 from api.views.listing import list_entities

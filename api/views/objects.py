@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.query import ListOptions, SummaryOptions, envelope, list_response
-from api.schemas import OBJECTS
+from api.query.query import ListOptions, SummaryOptions, envelope, list_response
+from api.query.schemas import OBJECTS
 
 UNKNOWN = "a recorded session knows no objects: references to them live in the memory of its workers, which is gone"
 

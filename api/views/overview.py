@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from api.index.nodes import Node
 from api.index.session_index import SessionIndex
-from api.query import Row
+from api.query.query import Row
 from api.views.activity import Activity, activity
 from api.views.durations import GroupedBy, NameTimes, by_name, named
 from api.views.failures import Failures, failures

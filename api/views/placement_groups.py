@@ -8,9 +8,9 @@ from typing import Any
 from api.index.order import time_of
 from api.index.placement_groups import PlacementGroup
 from api.index.session_index import SessionIndex
-from api.lives import END
-from api.query import ListOptions, Row, list_response
-from api.schemas import PLACEMENT_GROUPS
+from api.query.lives import END
+from api.query.query import ListOptions, Row, list_response
+from api.query.schemas import PLACEMENT_GROUPS
 from pipeline.events import Bundle
 
 _SCHEDULING = {"SCHEDULING_REMOVED": "REMOVED"}

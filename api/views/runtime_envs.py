@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from api.query import ListOptions, Row, list_response
-from api.schemas import RUNTIME_ENVS
+from api.query.query import ListOptions, Row, list_response
+from api.query.schemas import RUNTIME_ENVS
 from api.snapshots import Snapshots
 
 URL = "/api/v0/runtime_envs?detail=1&limit=10000"

@@ -13,10 +13,10 @@ from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
-from api.liveness import pushed_ms
+from api.live.liveness import pushed_ms
 from api.status import Status, status_of
 from api.views.overview import Counts
-from pipeline.catalog import SessionMetadata
+from pipeline.stores.catalog import SessionMetadata
 
 MAX_LIMIT = 200
 MAX_OFFSET = 1_000_000

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from api.index.tasks import TaskTable
-from api.query import MAX_LIMIT, BadQuery, SummaryOptions, envelope
+from api.query.query import MAX_LIMIT, BadQuery, SummaryOptions, envelope
 from api.views.lineage import LineageTask, by_lineage
 from api.views.task_codes import Coded, Rows, TaskCodes
 from api.views.task_rows import creation_time_ms, parent_task_id, task_id

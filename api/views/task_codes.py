@@ -18,10 +18,10 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from api.columns import Interner
 from api.index.definitions import Template
 from api.index.outcome import FAILED, IMPLIED_ERROR_TYPE, REPORTED
 from api.index.tasks import TaskTable
+from api.query.columns import Interner
 from pipeline.events import TASK_STATUS
 from pipeline.redact import show_masked
 

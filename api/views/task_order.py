@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from api.index.outcome import FAILED, FINISHED
 from api.index.tasks import TASK_ID_BYTES, TaskTable
-from api.paging import Beyond, Key, Order, Place, sort_key
-from api.refusal import BadQuery
-from api.schemas import TASKS
+from api.query.paging import Beyond, Key, Order, Place, sort_key
+from api.query.refusal import BadQuery
+from api.query.schemas import TASKS
 from api.views.task_codes import Rows, TaskCodes
 from api.views.task_rows import TIMES, error_codes, make_cells, times_ms
 

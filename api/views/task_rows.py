@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from api.index.outcome import FAILED, FINISHED, JOB_ENDED, REPORTED, WORKER_DIED, job_ended_message, worker_died_message
 from api.index.tasks import LOG_FIELDS, TASK_ID_BYTES
-from api.paging import as_rows
-from api.query import Row
-from api.schemas import TASKS
+from api.query.paging import as_rows
+from api.query.query import Row
+from api.query.schemas import TASKS
 from api.views.log_offsets import left_out
 from api.views.task_codes import Coded, Rows, TaskCodes
 from pipeline.events import TASK_STATUS

@@ -16,8 +16,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from api.index.tasks import TASK_ID_BYTES, TaskTable
-from api.query import Filter, Value, check_source, matches, typed_value, unsupported_column
-from api.schemas import TASKS
+from api.query.query import Filter, Value, check_source, matches, typed_value, unsupported_column
+from api.query.schemas import TASKS
 from api.views.task_codes import Coded, Rows, TaskCodes
 from pipeline.events import TASK_STATUS
 

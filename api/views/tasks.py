@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from api.index.tasks import TaskTable
-from api.paging import Beyond, Chosen
-from api.query import ListOptions, chosen_answer, envelope
-from api.schemas import TASKS
+from api.query.paging import Beyond, Chosen
+from api.query.query import ListOptions, chosen_answer, envelope
+from api.query.schemas import TASKS
 from api.views.task_codes import ActorLike, Rows, TaskCodes
 from api.views.task_order import in_order, lived_in, place_of
 from api.views.task_rows import make_cells, make_rows

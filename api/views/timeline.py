@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.query import MAX_LIMIT, Filter
+from api.query.query import MAX_LIMIT, Filter
 from api.views.task_codes import Rows, TaskCodes
 from api.views.task_rows import profiling_data, task_id
 from api.views.task_select import first, newest, select

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.query import Row
-from api.schemas import PLACEMENT_GROUPS
+from api.query.query import Row
+from api.query.schemas import PLACEMENT_GROUPS
 from api.snapshots import Snapshots
 
 URL = "/api/v0/placement_groups?detail=1&limit=10000"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from api.index.jobs import TERMINAL
-from api.query import Row
+from api.query.query import Row
 from api.snapshots import Snapshots, rows
 
 URL = "/api/jobs/"

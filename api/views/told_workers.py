@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from api.index.workers import UNKNOWN_MS, Worker
-from api.query import Row
+from api.query.query import Row
 from api.snapshots import Snapshots
 from pipeline.events import WorkerDefinition, WorkerTransition
 

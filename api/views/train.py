@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from api.index.session_index import SessionIndex
-from api.query import Row
+from api.query.query import Row
 from api.snapshots import Snapshots, rows
 
 URL = "/api/train/v2/runs/v1"

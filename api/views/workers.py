@@ -17,8 +17,8 @@ from api.index.nodes import Node
 from api.index.seen_workers import DRIVER_SUFFIX, SeenWorker
 from api.index.session_index import SessionIndex
 from api.index.workers import UNKNOWN_MS, Worker
-from api.query import ListOptions, Row
-from api.schemas import WORKERS
+from api.query.query import ListOptions, Row
+from api.query.schemas import WORKERS
 from api.views.jobs import succeeded_with
 from api.views.listing import list_entities
 from pipeline.events import TASK_STATUS, WorkerDefinition

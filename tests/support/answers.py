@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.endpoints import Answer, pack, place
+from pipeline.dashboard.endpoints import Answer, pack, place
 from pipeline.layout import SessionKey
-from pipeline.store import ObjectStore
+from pipeline.stores.store import ObjectStore
 
 TIME_MS = 1_768_528_900_000
 GROUPS = "/api/v0/placement_groups?detail=1&limit=10000"

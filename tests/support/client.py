@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 from api.app import create_app
 from pipeline.config import ServerConfig, StoreConfig
-from pipeline.store import ObjectStore
+from pipeline.stores.store import ObjectStore
 
 
 @asynccontextmanager

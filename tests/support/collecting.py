@@ -18,7 +18,7 @@ from support.storecheck import stored_lines
 from pipeline.collector import run_collector
 from pipeline.config import CollectorConfig, StoreConfig
 from pipeline.layout import SessionKey
-from pipeline.store import ObjectStore
+from pipeline.stores.store import ObjectStore
 
 NODE = "a1" * 28
 SESSION = "session_2026-01-16_02-00-00_123456_1"

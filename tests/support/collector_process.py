@@ -18,7 +18,7 @@ import structlog
 from support.collecting import settings
 
 from pipeline.collector import run_collector
-from pipeline.filestore import FileStore
+from pipeline.stores.filestore import FileStore
 
 
 class KillAt:

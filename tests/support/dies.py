@@ -21,9 +21,9 @@ import anyio
 import uvicorn
 from support.posted import body
 
-from pipeline.ingest import ingest_app
-from pipeline.post import BadRecord, split_post
-from pipeline.spool import Spool
+from pipeline.receive.ingest import ingest_app
+from pipeline.receive.post import BadRecord, split_post
+from pipeline.receive.spool import Spool
 
 CALLS = ("mkdir", "open", "write", "fsync", "rename", "unlink", "ftruncate")
 LIMIT = 1 << 30

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import anyio
 
 from pipeline.errors import StoreError, Unavailable
-from pipeline.store import Listing, MemoryStore, ObjectInfo
+from pipeline.stores.store import Listing, MemoryStore, ObjectInfo
 
 
 class FlakyStore(MemoryStore):

@@ -11,9 +11,9 @@ import msgspec
 from support.captures import DATA, captures, event_files, posts
 
 from api.index.session_index import SessionIndex
-from api.query import ListOptions
+from api.query.query import ListOptions
 from api.views import actors, events, jobs, nodes, placement_groups, workers
-from pipeline.decode import Decoded, decode_block
+from pipeline.decoding.decode import Decoded, decode_block
 from pipeline.events import Record
 
 DETAIL = ListOptions(limit=10_000, detail=True)

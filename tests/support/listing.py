@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from api.paging import parse_beyond
-from api.query import ListOptions
-from api.schemas import Schema
+from api.query.paging import parse_beyond
+from api.query.query import ListOptions
+from api.query.schemas import Schema
 
 Row = dict[str, Any]
 Asked = Callable[[ListOptions], dict[str, Any]]

@@ -25,11 +25,11 @@ from support.sessions import defined_task, finishing
 from api.app import create_app
 from api.cli.run import listen, serve_http
 from api.groups import first_error
-from api.reader import Applied
-from api.sessions import Sessions
+from api.session.reader import Applied
+from api.session.sessions import Sessions
 from pipeline.config import ServerConfig, StoreConfig
 from pipeline.layout import SessionKey
-from pipeline.store import ObjectStore
+from pipeline.stores.store import ObjectStore
 
 
 class LiveServer:

@@ -9,10 +9,10 @@ import anyio
 
 from pipeline.config import LogConfig
 from pipeline.layout import SessionKey
-from pipeline.logfiles import LogEntry, LogKeys, LogList, chunk_length, decode_path, unpack_chunk, unpack_list
-from pipeline.logs import LogFollower
-from pipeline.patience import Patience
-from pipeline.store import MemoryStore, ObjectStore
+from pipeline.logs.logfiles import LogEntry, LogKeys, LogList, chunk_length, decode_path, unpack_chunk, unpack_list
+from pipeline.logs.logs import LogFollower
+from pipeline.stores.patience import Patience
+from pipeline.stores.store import MemoryStore, ObjectStore
 
 KEY = SessionKey("default", "ray", "session_2026-01-16_02-00-00_123456_1")
 NODE = "ab" * 28

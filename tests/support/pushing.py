@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 from support.sessions import KEY, NODE, SegmentWriter
 
-from api.sessions import Sessions
+from api.session.sessions import Sessions
 from pipeline.layout import SessionKey
-from pipeline.pushed import Push, Word, pack_push
-from pipeline.segment import Dialect, Span
-from pipeline.store import ObjectStore
+from pipeline.push.pushed import Push, Word, pack_push
+from pipeline.segments.segment import Dialect, Span
+from pipeline.stores.store import ObjectStore
 
 SOURCE = "spool/1.jsonl"
 

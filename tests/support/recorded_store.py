@@ -10,8 +10,8 @@ from support.captures import event_files, posts, session_name
 from support.sessions import SegmentWriter
 
 from pipeline.layout import SessionKey
-from pipeline.segment import Dialect
-from pipeline.store import ObjectStore
+from pipeline.segments.segment import Dialect
+from pipeline.stores.store import ObjectStore
 
 _bodies = msgspec.json.Decoder(list[msgspec.Raw])
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import anyio
 
-from pipeline.catalog import new_metadata, write_metadata
 from pipeline.errors import StoreError, Unavailable
 from pipeline.layout import SessionKey
-from pipeline.segment import Dialect, Header, Span, pack
-from pipeline.store import Listing, MemoryStore, ObjectInfo, ObjectStore
+from pipeline.segments.segment import Dialect, Header, Span, pack
+from pipeline.stores.catalog import new_metadata, write_metadata
+from pipeline.stores.store import Listing, MemoryStore, ObjectInfo, ObjectStore
 
 SESSION = "session_2026-01-16_02-00-00_123456_1"
 KEY = SessionKey("default", "demo", SESSION)

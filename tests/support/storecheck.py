@@ -10,11 +10,11 @@ from pathlib import Path
 
 import zstandard
 
-from pipeline.cursor import declared
 from pipeline.layout import SessionKey, segment_seq
-from pipeline.segment import Header, runs, unpack
-from pipeline.source import tail_checksum
-from pipeline.store import ObjectStore
+from pipeline.read.source import tail_checksum
+from pipeline.segments.cursor import declared
+from pipeline.segments.segment import Header, runs, unpack
+from pipeline.stores.store import ObjectStore
 
 Record = tuple[str, str, int, bytes]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from api.groups import first_error
-from api.live import Live
-from api.log_stream import Ended, LogStreams
-from api.logs import LogStore
+from api.live.live import Live
+from api.logs.log_stream import Ended, LogStreams
+from api.logs.logs import LogStore
 from api.views.log_target import Place
 from api.views.logs import LogOptions
 from pipeline.layout import SessionKey

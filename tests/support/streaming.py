@@ -17,9 +17,9 @@ from starlette.applications import Starlette
 from api.app import create_app
 from api.cli.run import listen, serve_http
 from api.groups import first_error
-from api.sse_reader import EventReader, ServerEvent
+from api.streams.sse_reader import EventReader, ServerEvent
 from pipeline.config import ServerConfig, StoreConfig
-from pipeline.store import ObjectStore
+from pipeline.stores.store import ObjectStore
 
 PLAIN = False
 """Nothing here is encrypted, and to load what would check it takes longer than most tests."""

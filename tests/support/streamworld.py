@@ -17,17 +17,17 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from support.sessions import JOB, KEY, defined_task, task_states
 
-from api.hubs import Hubs
-from api.live_filter import EventFilter, parse_filter
-from api.replay import Pace
-from api.sessions import Sessions
-from api.sse_reader import EventReader
-from api.stream import Stream
-from pipeline.catalog import new_metadata, write_metadata
+from api.session.sessions import Sessions
+from api.streams.hubs import Hubs
+from api.streams.live_filter import EventFilter, parse_filter
+from api.streams.replay import Pace
+from api.streams.sse_reader import EventReader
+from api.streams.stream import Stream
 from pipeline.config import ServerConfig, StoreConfig
-from pipeline.pushed import Push, Word, pack_push
-from pipeline.segment import Header, Span, pack
-from pipeline.store import MemoryStore
+from pipeline.push.pushed import Push, Word, pack_push
+from pipeline.segments.segment import Header, Span, pack
+from pipeline.stores.catalog import new_metadata, write_metadata
+from pipeline.stores.store import MemoryStore
 
 STATES = ("PENDING_ARGS_AVAIL", "PENDING_NODE_ASSIGNMENT", "SUBMITTED_TO_WORKER", "RUNNING", "FINISHED")
 Told = tuple[str, str]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.captures import event_files, posts
 
 from api.index.session_index import SessionIndex
-from pipeline.decode import decode_block
+from pipeline.decoding.decode import decode_block
 from pipeline.events import ProfileEvent, Record, TaskDefinition, TaskLogInfo, TaskProfile, TaskUpdate
 
 JOBS = (b"\x01\0\0\0", b"\x02\0\0\0")

@@ -29,8 +29,8 @@ from support.storecheck import stored_lines
 from support.streaming import PLAIN
 
 from api.groups import first_error
-from api.sse_reader import EventReader
-from pipeline.filestore import FileStore
+from api.streams.sse_reader import EventReader
+from pipeline.stores.filestore import FileStore
 
 STATES = ("SUBMITTED_TO_WORKER", "RUNNING", "FINISHED")
 """What is told of each task that is posted, in this order."""

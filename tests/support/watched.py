@@ -30,12 +30,12 @@ from support.workload import Rows
 from support.workload_runs import by_hand
 
 from api.app import create_app
-from api.live import wall_ms
-from api.sessions import ENDED_AGE
-from api.sse_reader import ServerEvent
+from api.live.live import wall_ms
+from api.session.sessions import ENDED_AGE
 from api.status import SILENT_AFTER_MS
+from api.streams.sse_reader import ServerEvent
 from pipeline.config import ServerConfig, StoreConfig
-from pipeline.filestore import FileStore
+from pipeline.stores.filestore import FileStore
 
 CLUSTER = "/sessions/default/ray"
 MARK = b'"inner-wait"'
