@@ -76,7 +76,7 @@ async def test_told_to_stop_with_a_dead_store_it_ends_within_the_budget_and_says
             append(ray.export(), line(2), line(3))
             await settled(lambda: told(said, "the store can't be used, trying again"))
             began = anyio.current_time()
-        assert anyio.current_time() - began < 3
+        assert anyio.current_time() - began < 15, "the store would be waited for without an end"
     assert it.clean is False
     (left,) = [each["left_bytes"] for each in said if "left_bytes" in each]
     assert left == {key().session: len(line(2) + line(3))}

@@ -111,7 +111,5 @@ def test_one_that_ends_without_ever_having_run_ends_the_command(tmp_path: Path) 
 def test_a_server_that_stops_meanwhile_does_not_wait_for_it(tmp_path: Path) -> None:
     with watched(tmp_path) as session, following(session):
         time.sleep(3)
-        started = time.monotonic()
-        assert session.program.stop() == 0
-        assert time.monotonic() - started < 10
+        assert session.program.stop(timeout=30) == 0, "Kubernetes waits no longer"
         assert "Traceback" not in session.program.log()

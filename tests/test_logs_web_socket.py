@@ -10,11 +10,14 @@ import aiohttp
 import anyio
 import pytest
 from support.captures import DATA, live_answers, session_name
+from support.livechannel import serving
 from support.play import play
 from support.processes import Program, server, session_url, wait_for_session
 from support.rayhead import RAY
 
-pytestmark = pytest.mark.timeout(120)
+from pipeline.stores.store import MemoryStore
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.anyio]
 
 CAPTURE = DATA / "tasks"
 LIVE = live_answers(CAPTURE)
@@ -72,3 +75,11 @@ def test_an_address_without_a_socket_refuses_one(program: Program, tmp_path: Pat
     with pytest.raises(aiohttp.WSServerHandshakeError):
         anyio.run(told, f"{program.url}/clusters")
     assert "Traceback" not in program.log()
+
+
+async def test_no_more_logs_are_followed_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"/sessions/default/ray/{session_name(CAPTURE)}/api/jobs/x/logs/tail"
+    async with serving(MemoryStore()) as live:
+        assert await told(live.url + path) == ("", 1011), "no such session"
+        monkeypatch.setattr("api.logs.log_stream.MAX_FOLLOWED", 0)
+        assert await told(live.url + path) == ("", 1013)

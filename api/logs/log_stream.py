@@ -10,8 +10,8 @@ store is looked at beside what is pushed, so a slow one holds up nobody who does
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import aclosing, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -26,13 +26,15 @@ from api.logs.log_file import LogFile, LogPlace
 from api.logs.logs import LogStore
 from api.views.log_target import Place
 from api.views.logs import ColourFilter, LogOptions, NoLog
-from pipeline.errors import StoreError
+from pipeline.errors import Full, StoreError
 from pipeline.layout import SessionKey
 from pipeline.logs.logfiles import encode_path
 from pipeline.push.pushed import LogId
 
 Ended = Callable[[], Awaitable[bool | None]]
 """Whether nothing more will come of a log. None: nothing more is written, and it may not be in the store as a whole."""
+MAX_FOLLOWED = 1000
+"""Logs sent on as they grow at once, WebSockets among them: each holds a connection for as long as its client likes."""
 log = structlog.get_logger()
 
 
@@ -53,6 +55,7 @@ class LogStreams:
         self.logs = logs
         self._live = live
         self._followers: set[Follower] = set()
+        self._followed = 0
         self._closing = False
         self._group: TaskGroup | None = None
 
@@ -72,6 +75,17 @@ class LogStreams:
         self._closing = True
         for each in self._followers:
             each.ring()
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """For one whose log is sent on as it grows, until the context is left. Raises ``Full``."""
+        if self._followed >= MAX_FOLLOWED:
+            raise Full(f"{MAX_FOLLOWED} logs are being followed, and no more can be; try again")
+        self._followed += 1
+        try:
+            yield
+        finally:
+            self._followed -= 1
 
     async def stream(
         self,

@@ -33,12 +33,14 @@ from api.views.jobs import does_not_exist, job_rest
 from api.views.log_index import SessionLogIndex
 from api.views.log_target import candidates
 from api.views.logs import DEFAULT_GLOB, LogOptions, NoLog, asked_node, parse_log_options
-from pipeline.errors import RayHistoryError
+from pipeline.errors import Full, RayHistoryError
 from pipeline.layout import SessionKey
 
 ONLY_SUBMISSIONS = "Can only get logs of submission type jobs"
 MESSAGE_CHARS = 20_000
 """Characters of one WebSocket message, as in Ray."""
+TRY_AGAIN_LATER = 1013
+"""A WebSocket's close code."""
 AS_IT_COMES = {"Content-Encoding": "identity", "X-Accel-Buffering": "no"}
 SETTLED = 15.0
 """Seconds after a job's end by which the last of its log is in the store."""
@@ -65,6 +67,8 @@ async def _file(request: Request) -> Response:
         asked = parse_log_options(query_of(request), request.path_params["media_type"])
         places = await reader.query(lambda index: candidates(SessionLogIndex(index), asked))
         pieces = _streams(request).stream(reader.key, places, asked, lambda: _ended(request, reader.key))
+        if asked.follow:
+            pieces = _in_room(_streams(request), pieces)
         first = await anext(pieces, b"")
     except NoLog as exc:
         return PlainTextResponse(str(exc), 500)
@@ -104,21 +108,28 @@ async def _until_left(socket: WebSocket, scope: anyio.CancelScope) -> None:
 
 async def _send_job_log(socket: WebSocket) -> None:
     try:
-        sessions: Sessions = socket.app.state.sessions
-        reader = await sessions.open(await sessions.resolve(*named(socket)))  # type: ignore[arg-type]
-        submission_id = await reader.query(lambda index: _submission(index, socket.path_params["job_id"]))
-        async with aclosing(_texts(socket, reader, submission_id, follow=True)) as texts:
-            async for text in texts:
-                for at in range(0, len(text), MESSAGE_CHARS):
-                    await socket.send_text(text[at : at + MESSAGE_CHARS])
+        with _streams(socket).room():
+            await _send_messages(socket)
     except WebSocketDisconnect:
         return
     except HTTPException as exc:
         await socket.close(1008, exc.detail[:100])
+    except Full as exc:
+        await socket.close(TRY_AGAIN_LATER, str(exc)[:100])
     except (TextAnswer, RayHistoryError, UnknownSession) as exc:
         await socket.close(1011, str(exc)[:100])
     else:
         await socket.close()
+
+
+async def _send_messages(socket: WebSocket) -> None:
+    sessions: Sessions = socket.app.state.sessions
+    reader = await sessions.open(await sessions.resolve(*named(socket)))  # type: ignore[arg-type]
+    submission_id = await reader.query(lambda index: _submission(index, socket.path_params["job_id"]))
+    async with aclosing(_texts(socket, reader, submission_id, follow=True)) as texts:
+        async for text in texts:
+            for at in range(0, len(text), MESSAGE_CHARS):
+                await socket.send_text(text[at : at + MESSAGE_CHARS])
 
 
 def _submission(index: SessionIndex, job_id: str) -> str:
@@ -197,6 +208,13 @@ def _logs(connection: Request | WebSocket) -> LogStore:
 def _streams(connection: Request | WebSocket) -> LogStreams:
     streams: LogStreams = connection.app.state.log_streams
     return streams
+
+
+async def _in_room(streams: LogStreams, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    with streams.room():
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
 
 
 async def _joined(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
