@@ -105,6 +105,15 @@ async def test_a_clock_far_ahead_closes_nothing_after_the_sessions_end() -> None
         assert (await tasks(http, PAGE))["RUNNING"][1] == ENDED_MS
 
 
+async def test_what_was_stored_long_after_the_end_moves_it_not() -> None:
+    store = await a_session()
+    late_ms = ENDED_MS + 5 * 86_400_000  # an old session's logs folder, found by its pod's next collector
+    await SegmentWriter(store, node="b2" * 28).write([], created_ns=late_ms * 1_000_000)
+    await told(store, KEY, "/timezone", {}, time_ms=late_ms)
+    async with client(store) as http:
+        assert (await tasks(http, PAGE))["RUNNING"][1] == ENDED_MS
+
+
 async def test_a_machines_memory_isnt_shown_beside_a_process_of_which_nothing_was_measured() -> None:
     store, node = WrappedStore(), b"\x07" * 28
     writer = SegmentWriter(store)

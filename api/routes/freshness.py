@@ -33,8 +33,8 @@ ALIASES = ("live", "latest")
 def over_ms(request: Request, reader: SessionReader) -> int:
     """The last that was heard of a session that is over (in ms); 0 of one that lives.
 
-    That is the newest record or the dashboard's last answer, but not after its collectors' own last word: a record
-    may say any time.
+    That is the newest record or the dashboard's last answer, but not after the end that its head's collector said, or
+    else its collectors' last word: a record may say any time.
     """
     sessions: Sessions = request.app.state.sessions
     metadata, sealed_ms = reader.metadata or new_metadata(reader.key), reader.completeness.sealed_ms
@@ -42,7 +42,7 @@ def over_ms(request: Request, reader: SessionReader) -> int:
     if sessions.live.liveness.status(metadata, heard_ms, now_ms) == "live":
         return 0
     latest = max(reader.last_ns // 1_000_000, reader.snapshots.time_ms)
-    word = max(metadata.ended_ms or 0, sealed_ms) or latest
+    word = metadata.ended_ms or sealed_ms or latest
     return min(latest or word, word) or max(metadata.created_ms, 1)
 
 
