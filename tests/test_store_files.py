@@ -263,7 +263,7 @@ def _put_over_the_size_limit(root: Path) -> None:
     code = """
 import resource, signal, sys, anyio
 from pathlib import Path
-from pipeline.filestore import FileStore
+from pipeline.stores.filestore import FileStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
@@ -327,7 +327,7 @@ async def test_a_put_returns_only_when_file_and_folder_are_on_disk(
 WRITER = """
 import sys, anyio
 from pathlib import Path
-from pipeline.filestore import FileStore
+from pipeline.stores.filestore import FileStore
 async def main():
     store = FileStore(Path(sys.argv[1]))
     for number in range(1000000):
@@ -364,7 +364,7 @@ RACER = """
 import sys, anyio
 from pathlib import Path
 from pipeline.errors import AlreadyExists
-from pipeline.filestore import FileStore
+from pipeline.stores.filestore import FileStore
 async def main():
     store = FileStore(Path(sys.argv[1]))
     sys.stdin.readline()

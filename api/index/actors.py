@@ -1,7 +1,9 @@
 """The actors of a session: what each is, where it last lived, how often it restarted, how it died.
 
 Owns Ray's rules for an actor's history (``gcs_actor_manager``): the latest transition is the state, the
-last ALIVE one says where it lives, the first one when it started, every RESTARTING one is a restart.
+last ALIVE one says where it lives, the first one when it started, every RESTARTING one is a restart, and the
+first DEAD one since it last was anything else is its death: of actors that are dead already Ray says so again
+when their job ends.
 
 Promises: any order, any repetition, either dialect or both give the same actors. What it leaves to
 others: the columns of an answer (``views/actors.py``).
@@ -26,6 +28,7 @@ _STATES = {state: state for state in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"
 _ACTOR_BYTES = 900
 _RESTART_BYTES = 120
 _HOME_BYTES = 120
+_DEATH_BYTES = 120
 _MAX_PID = 1 << 31
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -34,7 +37,8 @@ class Actor(Struct, gc=False):
     """One actor. Times are orders (see ``order.py``); ``NEVER`` where it hasn't happened.
 
     ``spawned_pid`` is the process that was begun for it last, whether or not it came to live there. ``homes`` are the
-    nodes that it ever lived on, once there was more than one.
+    nodes that it ever lived on, once there was more than one. ``deaths`` are the causes of all that was said of its
+    death, by order; ``lived`` is when it was last said to be anything but dead.
     """
 
     actor_id: bytes
@@ -47,8 +51,8 @@ class Actor(Struct, gc=False):
     place: ActorTransition | None = None
     spawned: int = NEVER
     spawned_pid: int = 0
-    died: int = NEVER
-    death: bytes = b""
+    lived: int = NEVER
+    deaths: dict[int, bytes] | None = None
     restarted: int = NEVER
     restarts: dict[int, str] | None = None
     coarse_restarts: dict[int, str] | None = None
@@ -75,6 +79,13 @@ class Actor(Struct, gc=False):
         return _begun(self.first_alive_ns)
 
     @property
+    def died(self) -> int:
+        """The order of its death, of the last one where it came back; ``NEVER`` if it never died."""
+        if not self.deaths:
+            return NEVER
+        return min((order for order in self.deaths if order > self.lived), key=_exact, default=max(self.deaths))
+
+    @property
     def end_ns(self) -> int:
         """When it died; 0 if it hasn't."""
         return time_of(self.died)
@@ -82,7 +93,13 @@ class Actor(Struct, gc=False):
     @property
     def death_cause(self) -> dict[str, Any] | None:
         """Ray's ActorDeathCause; None while the actor isn't dead."""
-        return _decode(self.death) if self.death and self.state == "DEAD" else None
+        cause = self.deaths[self.died] if self.deaths and self.state == "DEAD" else b""
+        return _decode(cause) if cause else None
+
+    @property
+    def nbytes(self) -> int:
+        """About what its homes and deaths take."""
+        return _HOME_BYTES * len(self.homes) + sum(_DEATH_BYTES + len(cause) for cause in (self.deaths or {}).values())
 
     def lived_on(self, node_id: bytes) -> bool:
         """Whether it lives on this node, or did before it moved."""
@@ -110,15 +127,17 @@ class Actor(Struct, gc=False):
         state = _STATES.get(transition.state, transition.state)
         if supersedes(order, state, self.latest, self.state):
             self.latest, self.state = order, state
+        if state != "DEAD":
+            self.lived = max(order, self.lived)
         self.first_ns = _first(self.first_ns, transition.timestamp_ns)
         if state == "ALIVE":
             self.first_alive_ns = _first(self.first_alive_ns, transition.timestamp_ns)
         elif state == "RESTARTING":
             self._restart(transition, order)
         elif state == "DEAD":
-            death = encode(transition.death_cause) if transition.death_cause else b""
-            if order > self.died or (order == self.died and death > self.death):
-                self.died, self.death = order, death
+            self.deaths = {} if self.deaths is None else self.deaths
+            cause = encode(transition.death_cause) if transition.death_cause else b""
+            self.deaths[order] = max(cause, self.deaths.get(order, b""))
         if state == "ALIVE" or transition.node_id:
             self._live_at(transition, order)
         pid = transition.pid or _died_in(transition.death_cause)
@@ -156,6 +175,11 @@ def _first(known: int, timestamp_ns: int) -> int:
     # A whole second stands for all of it, so that its exact time, where the other dialect tells it, comes first.
     last = timestamp_ns + SECOND_NS - 1 if is_whole_second(timestamp_ns) else timestamp_ns
     return min(known, last) if known else last
+
+
+def _exact(order: int) -> int:
+    """An order by which an exact time comes before the whole second that the other dialect tells of the same."""
+    return order_of(_first(0, time_of(order)), order)
 
 
 def _begun(first: int) -> int:
@@ -207,9 +231,9 @@ class ActorTable:
         """Take in what happened to an actor."""
         actor = self._actor(record.actor_id)
         for step, transition in enumerate(record.transitions):
-            before = len(actor.death) + _HOME_BYTES * len(actor.homes)
+            before = actor.nbytes
             actor.apply(transition, order_of(transition.timestamp_ns, position + step))
-            self.nbytes += len(actor.death) + _HOME_BYTES * len(actor.homes) - before
+            self.nbytes += actor.nbytes - before
             if transition.state == "RESTARTING":
                 self.nbytes += _RESTART_BYTES
 
