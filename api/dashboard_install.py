@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from api.dashboard import INDEX, is_build
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RayHistoryError
 
 PREFIX = "ray/dashboard/client/build/"
 MAX_BYTES = 512 << 20
@@ -23,8 +23,15 @@ MAX_FILES = 20_000
 ANY_WHEEL = ("--platform", "manylinux2014_x86_64", "--python-version", "3.11", "--implementation", "cp")
 
 
+class NotFetched(RayHistoryError):
+    """The package index gave no such version, or no answer."""
+
+
 def install(version: str | None, into: Path) -> Path:
-    """Fetch and unpack; returns the build's folder. ``version`` None: the newest. Raises ``ConfigError`` with pip's own words."""
+    """Fetch and unpack; returns the build's folder. ``version`` None: the newest.
+
+    Raises ``NotFetched`` with pip's own words, ``ConfigError`` where the wheel has no pages.
+    """
     with tempfile.TemporaryDirectory(prefix="ray-history-") as folder:
         wheel = _download(version, Path(folder))
         return unpack(wheel, into)
@@ -40,7 +47,7 @@ def _download(version: str | None, folder: Path) -> Path:
         if done.returncode == 0 and wheels:
             return wheels[0]
         said = done.stderr.strip().rpartition("\n")[2] or f"pip ended with {done.returncode}"
-    raise ConfigError(f"could not fetch {wanted}: {said}")
+    raise NotFetched(f"could not fetch {wanted}: {said}")
 
 
 def unpack(wheel: Path, into: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from api.cli import dashboard as command
 from api.cli.commands import ray_history
+from api.dashboard_install import NotFetched
 from pipeline.errors import ConfigError
 
 
@@ -53,6 +55,14 @@ def test_only_a_version_is_ever_handed_to_pip(version: str, tmp_path: Path, monk
     monkeypatch.setattr(command, "install", lambda *_: pytest.fail("asked pip"))
     done = run("install", "--dashboards", str(tmp_path), "--", version)
     assert isinstance(done.exception, ConfigError)
+
+
+def test_what_the_index_does_not_have_is_no_wrong_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = subprocess.CompletedProcess([], 1, "", "ERROR: No matching distribution found for ray==99.99.99\n")
+    monkeypatch.setattr("api.dashboard_install.subprocess.run", lambda *_, **__: failed)
+    done = run("install", "99.99.99", "--dashboards", str(tmp_path))
+    assert isinstance(done.exception, NotFetched), "exit code 1"
+    assert "No matching distribution" in str(done.exception)
 
 
 def test_a_folder_that_can_t_be_written_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,11 @@ import httpx
 import pytest
 from support.answers import enveloped, job, told
 from support.client import client
+from support.indexes import index_of
 from support.sessions import KEY, SegmentWriter, WrappedStore, event, finished_task, running_task
 
+from api.views.activity_report import component_activities
+from pipeline.events import DriverJobUpdate
 from pipeline.layout import SessionKey
 
 pytestmark = pytest.mark.anyio
@@ -123,7 +126,8 @@ async def test_objects_are_none_and_the_command_line_is_told_why() -> None:
         listed = (await http.get(f"{AT}/api/v0/objects?detail=True&limit=100")).json()["data"]["result"]
         summary = (await http.get(f"{AT}/api/v0/objects/summarize")).json()["data"]["result"]
     assert (listed["total"], listed["result"]) == (0, [])
-    assert "no objects" in listed["partial_failure_warning"]
+    assert "no objects" in listed["warnings"][0]
+    assert listed["partial_failure_warning"] == "", "for which Ray's Python API raises"
     assert summary["result"]["node_id_to_summary"]["cluster"]["total_objects"] == 0
 
 
@@ -236,6 +240,13 @@ async def test_whether_drivers_are_at_work_is_told_from_the_jobs() -> None:
     async with client(await a_session()) as http:
         over = (await http.get(f"{AT}/api/component_activities")).json()["driver"]
     assert (over["is_active"], over["last_activity_at"]) == ("INACTIVE", job()["end_time"] / 1000)
+
+
+async def test_the_last_activity_is_a_drivers_not_its_submissions() -> None:
+    index = index_of([DriverJobUpdate(b"\2\0\0\0", True, 1_000, 7_000)])
+    ends_ms = [driver.end_ms for driver in index.jobs.drivers()]
+    jobs = [{"status": "SUCCEEDED", "job_id": "02000000", "end_time": 9_000}]
+    assert component_activities(jobs, ends_ms, 10_000, over=True)["driver"]["last_activity_at"] == 7.0
 
 
 @pytest.mark.parametrize("path", ["/api/v0/objects", "/api/serve/applications/", "/cluster_id", "/api/jobs"])

@@ -104,6 +104,36 @@ def test_an_actor_restarted_for_its_lineage_is_alive_again_and_shows_no_death() 
     assert row["num_restarts_due_to_lineage_reconstruction"] == "1"
 
 
+def told_of_death(*times: int, by: str = "posted") -> list[Record]:
+    records = POSTED[:4] if by == "posted" else EXPORT[:4]
+    return [*records, *(ActorUpdate(ACTOR, [ActorTransition("DEAD", time, NODE)]) for time in times)]
+
+
+@pytest.mark.parametrize("by", ["posted", "export"])
+@pytest.mark.parametrize("times", list(permutations([12 * S, 54 * S, 99 * S])))
+def test_an_actor_died_when_it_was_said_first_however_often_its_jobs_end_says_it_again(
+    times: tuple[int, ...], by: str
+) -> None:
+    actor = index_of(told_of_death(*times, by=by)).actors.get(ACTOR)
+    assert actor is not None
+    assert (actor.end_ns, actor.timestamp_ns, actor.state) == (12 * S, 12 * S, "DEAD")
+
+
+def test_a_death_after_it_came_back_is_another_one() -> None:
+    back = ActorUpdate(ACTOR, [ActorTransition("ALIVE", 20 * S + 1, NODE, WORKER, 13)])
+    for records in permutations([*told_of_death(12 * S + 1, 13 * S + 1, 30 * S + 1, 31 * S + 1)[4:], back]):
+        actor = index_of([*POSTED[:4], *records]).actors.get(ACTOR)
+        assert actor is not None
+        assert actor.end_ns == 30 * S + 1
+
+
+def test_of_one_death_that_both_dialects_tell_of_the_exact_time_stands() -> None:
+    for records in ([*POSTED, *EXPORT], [*EXPORT, *POSTED]):
+        actor = index_of(records).actors.get(ACTOR)
+        assert actor is not None
+        assert actor.end_ns == 12 * S + 5 * MS
+
+
 def test_only_a_dead_actor_has_a_death_cause_and_it_is_rays_own() -> None:
     assert actor_row(POSTED)["death_cause"] == DEATH
     assert actor_row(POSTED[:4])["death_cause"] is None

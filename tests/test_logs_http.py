@@ -162,7 +162,8 @@ async def test_a_file_can_be_downloaded_under_a_name_and_without_colours(http: h
     name = f"job-driver-{SUBMISSION}.log"
     answer = await file(http, filename=name, lines=-1, filter_ansi_code="true", download_filename="ü\u4e2d.log")
 
-    assert answer.headers["content-disposition"].encode("latin-1") == 'attachment; filename="ü?.log"'.encode("latin-1")
+    [said] = [value for key, value in answer.headers.raw if key.lower() == b"content-disposition"]
+    assert said == 'attachment; filename="ü\u4e2d.log"'.encode(), "as Ray says it: the name's own bytes"
     assert answer.content == DRIVER_LOG.replace(b"\x1b[32m", b"").replace(b"\x1b[0m", b"")
 
 

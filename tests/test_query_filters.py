@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.query.query import BadQuery, Filter, filter_rows, list_response, parse_list_options
-from api.query.schemas import ACTORS, NODES, SCHEMAS, TASKS, Schema
+from api.query.schemas import ACTORS, NODES, SCHEMAS, TASKS, Column, Schema
 
 ray_utils = pytest.importorskip("ray.dashboard.state_api_utils")
 common = pytest.importorskip("ray.util.state.common")
@@ -68,6 +68,19 @@ def test_any_filters_over_any_rows_give_what_ray_gives(
     shown = schema.shown(detail)
     ours = outcome(lambda: [{n: row.get(n) for n in shown} for row in filter_rows(rows, schema, filters)])
     assert ours == outcome(lambda: ray_filter(rows, schema.resource, filters, detail))
+
+
+@pytest.mark.parametrize(
+    ("schema", "column"),
+    [(SCHEMAS[name], column) for name in SCHEMAS for column in SCHEMAS[name].columns if column.absent],
+    ids=lambda value: getattr(value, "resource", None) or value.name,
+)
+@pytest.mark.parametrize("value", ["", "x"])
+def test_a_row_without_a_value_that_ray_leaves_out_passes_no_filter_on_it(
+    schema: Schema, column: Column, value: str
+) -> None:
+    rows = [{column.name: None}, {column.name: "y"}]
+    assert filter_rows(rows, schema, [Filter(column.name, "!=", value)]) == rows[1:]
 
 
 def test_the_refusal_of_a_column_lists_every_filterable_one() -> None:

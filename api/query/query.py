@@ -212,13 +212,14 @@ def filter_rows(rows: Iterable[Row], schema: Schema, filters: Sequence[Filter]) 
 def row_filter(schema: Schema, filters: Sequence[Filter]) -> Callable[[Row], bool]:
     """Whether a row passes every filter."""
     filterable = schema.filterable()
+    absent = {column.name for column in schema.columns if column.absent}
     typed = [(item.column.lower(), item.predicate, typed_value(item, schema.column(item.column))) for item in filters]
 
     def passes(row: Row) -> bool:
         for name, predicate, value in typed:
             if name not in filterable:
                 raise unsupported_column(name, schema)
-            if name not in row or not matches(row[name], predicate, value):
+            if name not in row or (row[name] is None and name in absent) or not matches(row[name], predicate, value):
                 return False
         return True
 

@@ -18,12 +18,16 @@ Kind = Literal["text", "int", "bool", "float"]
 
 
 class Column(Struct, frozen=True):
-    """One column. ``kind`` is how a filter's text is coerced; Ray leaves optional columns as text."""
+    """One column. ``kind`` is how a filter's text is coerced; Ray leaves optional columns as text.
+
+    ``absent``: Ray leaves it out of a row where it has no value, and such a row passes no filter on it, not even ``!=``.
+    """
 
     name: str
     filterable: bool = True
     detail: bool = False
     kind: Kind = "text"
+    absent: bool = False
 
 
 class SourceFilter(Struct, frozen=True):
@@ -103,9 +107,11 @@ ACTORS = Schema(
     resource="actors",
     sort_by="actor_id",
     columns=(
-        *_plain("actor_id", "class_name", "state", "job_id", "name", "node_id", "pid", "ray_namespace"),
+        *_plain("actor_id", "class_name", "state", "job_id", "name"),
+        Column("node_id", absent=True),
+        *_plain("pid", "ray_namespace"),
         *_hidden("serialized_runtime_env", "required_resources", "death_cause", "is_detached"),
-        Column("placement_group_id", detail=True),
+        Column("placement_group_id", detail=True, absent=True),
         Column("repr_name", detail=True),
         Column("num_restarts", filterable=False, detail=True, kind="int"),
         Column("num_restarts_due_to_lineage_reconstruction", filterable=False, detail=True, kind="int"),
@@ -145,11 +151,13 @@ WORKERS = Schema(
     columns=(
         Column("worker_id"),
         Column("is_alive", kind="bool"),
-        *_plain("worker_type", "exit_type", "node_id", "ip"),
+        Column("worker_type"),
+        Column("exit_type", absent=True),
+        *_plain("node_id", "ip"),
         Column("pid", kind="int"),
         *_hidden("exit_detail", "worker_launch_time_ms", "worker_launched_time_ms", "start_time_ms", "end_time_ms"),
-        Column("debugger_port", detail=True),
-        Column("num_paused_threads", detail=True),
+        Column("debugger_port", detail=True, absent=True),
+        Column("num_paused_threads", detail=True, absent=True),
     ),
     source=(SourceFilter("is_alive", values=("True",), narrows=True),),
 )
@@ -215,7 +223,7 @@ RUNTIME_ENVS = Schema(
         Column("creation_time_ms", filterable=False),
         Column("node_id"),
         *_hidden("ref_cnt"),
-        Column("error", detail=True),
+        Column("error", detail=True, absent=True),
     ),
 )
 

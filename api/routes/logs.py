@@ -72,7 +72,7 @@ async def _file(request: Request) -> Response:
         first = await anext(pieces, b"")
     except NoLog as exc:
         return PlainTextResponse(str(exc), 500)
-    name = asked.download_filename.encode("latin-1", "replace").decode("latin-1")
+    name = asked.download_filename.encode("utf-8", "replace").decode("latin-1")  # its bytes as they are, as from Ray
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     if asked.follow:
         headers |= AS_IT_COMES

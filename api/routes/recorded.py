@@ -103,7 +103,8 @@ def _train_v1(index: SessionIndex, asked: Asked) -> dict[str, Any]:
 
 def _component_activities(index: SessionIndex, asked: Asked) -> dict[str, Any]:
     jobs = jobs_rest(index)
-    return component_activities(jobs, asked.over_ms or asked.now_ms, asked.over_ms > 0)
+    ends_ms = [driver.end_ms for driver in index.jobs.drivers()]
+    return component_activities(jobs, ends_ms, asked.over_ms or asked.now_ms, asked.over_ms > 0)
 
 
 def _platform_events(index: SessionIndex, asked: Asked) -> dict[str, Any]:

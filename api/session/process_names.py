@@ -1,8 +1,9 @@
 """Reads which log files the nodes of a session have, for what their names tell of its worker processes.
 
 Only where it is needed: the posted dialect has records of workers, so only a session of export API files is looked
-at this way; and the heads of every session, for the drivers inside the dashboard, which no record tells of. A node costs one get, and a session that is over is looked at once; every failure but the store's own
-means that nothing is known.
+at this way; and the heads of every session, for the drivers inside the dashboard, which no record tells of. A node costs
+one get; every failure but the store's own means that nothing is known. ``Looks`` says when it is time for another look: a
+process begins, and its log's name is stored, without any record telling of it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,35 @@ from pipeline.stores.store import ObjectStore
 
 MAX_NODES = 2000
 AT_ONCE = 8
+EVERY, OF_MANY = 15.0, 300.0
+"""Seconds between two looks, and where there are many nodes."""
+SETTLED = 60.0
+"""Seconds after the last news of a session by which all names are in the store."""
 
 log = structlog.get_logger()
+
+
+class Looks:
+    """When one session's names are to be looked at. ``news`` is any number that grows with what is known of the session."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._news = -1
+        self._news_at = 0.0
+        self._at_end = False
+
+    def due(self, now: float, news: int, *, often: bool, many: bool, ended: bool) -> bool:
+        """Whether it is time. ``often``: whenever there is news; in any case once when the session has ended."""
+        new, self._news = news != self._news, news
+        if new:
+            self._news_at = now
+        if self._last is None or (often and new) or (ended and not self._at_end):
+            return True
+        return now - self._last >= (OF_MANY if many else EVERY) and self._last < self._news_at + SETTLED
+
+    def done(self, now: float, *, ended: bool) -> None:
+        """They were looked at then."""
+        self._last, self._at_end = now, ended
 
 
 async def log_names(store: ObjectStore, key: SessionKey, only: Iterable[str] | None = None) -> dict[str, list[str]]:

@@ -31,7 +31,7 @@ from api.groups import first_error
 from api.index.session_index import SessionIndex
 from api.metrics import SEGMENTS_BAD, SEGMENTS_READ
 from api.session.completeness import Completeness, SourceSeen
-from api.session.process_names import log_names
+from api.session.process_names import Looks, log_names
 from api.session.snapshot_reader import SnapshotReader
 from api.snapshots import NONE, Snapshots
 from api.views.measured import logs_folder
@@ -116,6 +116,7 @@ class SessionReader:
         self._seqs: dict[str, int] = {}
         self._strays: set[str] = set()
         self._answers = SnapshotReader(store, key)
+        self._names = Looks()
         self._named = False
 
     @property
@@ -162,8 +163,7 @@ class SessionReader:
         found = await self._list_segments(nodes)
         self.progress = Progress(segments=len(found), bytes=sum(ahead.info.size for ahead in found))
         await self._read(iter(found), applied)
-        if found:
-            await self._name_processes()
+        await self._name_processes()
 
     async def _ask_snapshots(self) -> None:
         snapshots = await self._answers.refresh()
@@ -182,13 +182,16 @@ class SessionReader:
         exported = any(seen.dialect == "export_api" for seen in self.completeness.sources.values())
         ended = self.metadata is not None and self.metadata.ended_ms is not None
         many = len(self.completeness.nodes) > MAX_NAMED_OFTEN
-        if self._named and not ended and (many or not exported):
+        often = (exported and not many) or not self._named
+        now, news = anyio.current_time(), sum(self._seqs.values())
+        if not news or not self._names.due(now, news, often=often, many=many, ended=ended):
             return
         names = await log_names(self._store, self.key) if exported else await self._heads_drivers()
         async with self._lock:
             for node, files in sorted(names.items()):
                 await self._in_thread(self.index.learn_processes, node, files)
         self._named = exported or any(names.values())
+        self._names.done(now, ended=ended)
 
     async def _heads_drivers(self) -> dict[str, list[str]]:
         heads = await self.query(lambda index: [node.node_id.hex() for node in index.nodes.values() if node.is_head])

@@ -1,6 +1,6 @@
 """``/api/v0/objects`` and its summary: references to objects live in the memory of workers, and nothing tells of them.
 
-So the answer is none, with the reason where Ray's command line shows it.
+So the answer is none, with the reason where Ray's clients show it. They raise for a ``partial_failure_warning``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ UNKNOWN = "a recorded session knows no objects: references to them live in the m
 
 def list_objects(options: ListOptions) -> dict[str, Any]:
     """No object, and why."""
-    return list_response([], OBJECTS, options) | {"partial_failure_warning": UNKNOWN}
+    return list_response([], OBJECTS, options) | {"warnings": [UNKNOWN]}
 
 
 def summarize_objects(options: SummaryOptions) -> dict[str, Any]:
@@ -27,4 +27,4 @@ def summarize_objects(options: SummaryOptions) -> dict[str, Any]:
         "callsite_enabled": True,
         "summary_by": "callsite",
     }
-    return envelope(0, 0, 0, {"node_id_to_summary": {"cluster": summary}}) | {"partial_failure_warning": UNKNOWN}
+    return envelope(0, 0, 0, {"node_id_to_summary": {"cluster": summary}}) | {"warnings": [UNKNOWN]}
