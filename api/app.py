@@ -30,6 +30,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 from api import health
 from api.answers import TextAnswer, refused
 from api.auth import Guard
+from api.backfill import Backfill
 from api.dashboard import DashboardFiles, find_builds
 from api.groups import first_error
 from api.health import StoreWatch
@@ -98,6 +99,7 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
     app.state.logs = LogStore(store, refresh=config.refresh)
     app.state.log_streams = LogStreams(app.state.logs, sessions.live)
     app.state.overviews = Overviews(sessions)
+    app.state.backfill = Backfill(sessions, app.state.overviews, config.backfill_bytes, config.cache_bytes)
     app.state.watch = StoreWatch(store, lambda: _name_sessions(app))
     return app
 
@@ -132,6 +134,7 @@ async def _lifespan(live: Callable[[], Coroutine[Any, Any, None]] | None, app: S
         async with app.state.sessions, app.state.hubs, app.state.log_streams, anyio.create_task_group() as group:
             app.state.watch.start(group)
             group.start_soon(_hold_nobody, app)
+            group.start_soon(_count_until_closing, app)
             if live is not None:
                 group.start_soon(live)
             yield
@@ -154,6 +157,14 @@ async def _hold_nobody(app: Starlette) -> None:
     await app.state.closing.wait()
     app.state.sessions.live.close()
     app.state.log_streams.close()
+
+
+async def _count_until_closing(app: Starlette) -> None:
+    """What nobody waits for ends first."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(app.state.backfill.run)
+        await app.state.closing.wait()
+        group.cancel_scope.cancel()
 
 
 async def _name_sessions(app: Starlette) -> None:
