@@ -175,7 +175,7 @@ function tasks(known, id) {
   const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
   const jobs = known.summary.counts.jobs.FAILED ?? 0;
   const old = asOf(known);
-  const aside = old ? h("span", { class: "quiet", title: `counted ${stamp(known.summary.as_of_ms)}` }, old) : null;
+  const aside = old ? h("span", { class: "quiet as-of", title: `counted ${stamp(known.summary.as_of_ms)}` }, old) : null;
   if (!total && !jobs) return h("div", { class: "tasks" }, h("span", { class: "quiet" }, "no tasks"), aside);
   const sums = byKind(counts);
   const whole = ranked(counts).map(([state, count]) => `${number(count)} ${words(state)}`).join(", ");
