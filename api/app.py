@@ -99,8 +99,10 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
     app.state.logs = LogStore(store, refresh=config.refresh)
     app.state.log_streams = LogStreams(app.state.logs, sessions.live)
     app.state.overviews = Overviews(sessions)
-    app.state.backfill = Backfill(sessions, app.state.overviews, config.backfill_bytes, config.cache_bytes)
     app.state.watch = StoreWatch(store, lambda: _name_sessions(app))
+    app.state.backfill = Backfill(
+        sessions, app.state.overviews, config.backfill_bytes, config.cache_bytes, app.state.watch.failed
+    )
     return app
 
 

@@ -58,7 +58,8 @@ class Pace(Struct, frozen=True):
 
 
 class Backfill:
-    """One server's. ``run`` until cancelled; ``spare``: bytes it may take whatever the cache holds, 0 for none of this."""
+    """One server's. ``memory``: bytes it may take whatever the cache holds, 0 for none of this; ``cache``: what that one may take.
+    ``store_failed`` is told where not only one session can't be read."""
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Backfill:
         overviews: Overviews,
         memory: int,
         cache: int,
+        store_failed: Callable[[StoreError], None],
         pace: Pace | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,6 +75,7 @@ class Backfill:
         self._sessions = sessions
         self._overviews = overviews
         self._memory = min(memory, cache // LARGEST_SHARE)
+        self._store_failed = store_failed
         self._clock = clock
         self._agenda = Agenda()
         self._trouble = 0
@@ -88,7 +91,8 @@ class Backfill:
             try:
                 await self._sweep()
             except StoreError as exc:
-                await self._fall_back("the sessions can't be listed", exc)
+                self._store_failed(exc)
+                await self._fall_back()
                 continue
             except Exception:  # whatever it is, the server goes on without
                 log.exception("counting in the background failed")
@@ -123,15 +127,23 @@ class Backfill:
         BACKFILL_FAILING.set(self._agenda.failing)
 
     async def _ask_the_store(self, unasked: list[SessionMetadata]) -> None:
-        """For the summaries it has: a small request each. Raises ``StoreError``."""
+        """For the summaries it has: a small request each. Raises ``StoreError`` where that is more than one session's trouble."""
+        failed = 0
         for start in range(0, len(unasked), ASKED_IN_A_ROW):
             waiting = iter(unasked[start : start + ASKED_IN_A_ROW])
             self._measure(len(unasked) - start)
 
             async def ask(waiting: Iterator[SessionMetadata] = waiting) -> None:
+                nonlocal failed
                 for metadata in waiting:
-                    found = await self._overviews.stored(metadata.key)
-                    self._agenda.plan(metadata).asked = True
+                    self._agenda.plan(metadata).asked = True  # where that fails, its turn will come
+                    try:
+                        found = await self._overviews.stored(metadata.key)
+                    except StoreError:
+                        failed += 1
+                        if failed >= ASKED_AT_ONCE:
+                            raise
+                        continue
                     if found is not None:
                         BACKFILL_DONE.labels("found").inc()
                         if self._holds(found, metadata):
@@ -158,10 +170,11 @@ class Backfill:
         except (StoreError, TimeoutError) as exc:
             result = "failed"
             self._agenda.failed(metadata, self._clock())
+            if not self._trouble:
+                reason = str(exc) or f"not within {LIMIT:g} s"
+                log.warning("a session can't be counted", session=str(metadata.key), reason=reason)
             if not isinstance(exc, StoreError) or exc.retryable:
-                await self._fall_back("a session can't be counted", exc, str(metadata.key))
-            else:
-                log.warning("a session can't be counted", session=str(metadata.key), reason=str(exc))
+                await self._fall_back()
         except Exception:  # whatever it is, it is of this session alone
             result = "failed"
             self._agenda.failed(metadata, self._clock())
@@ -257,8 +270,6 @@ class Backfill:
         await self._sessions.settled()
         self._worked = self._clock()
 
-    async def _fall_back(self, what: str, error: Exception, session: str | None = None) -> None:
-        if not self._trouble:
-            log.warning(what, reason=str(error) or type(error).__name__, **({"session": session} if session else {}))
+    async def _fall_back(self) -> None:
         await anyio.sleep(min(self.pace.first * 2.0 ** min(self._trouble, 16), self.pace.last))
         self._trouble += 1
