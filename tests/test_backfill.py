@@ -330,13 +330,15 @@ async def test_nothing_is_counted_while_somebody_waits_for_a_session() -> None:
     store = WrappedStore()
     await fill(store, 5)
     gate = store.hold(key(0).segment(NODE, 1))
-    async with counting(store) as app, anyio.create_task_group() as group:
+    async with (
+        counting(store, pace=replace(QUICK, start=0.05)) as app,
+        anyio.create_task_group() as group,
+    ):
         group.start_soon(app.state.sessions.open, key(0))
         await store.asked[key(0).segment(NODE, 1)].wait()
-        before = len(segments_read(store))
-        for _ in range(20):
-            await anyio.sleep(0.005)
-        assert len(segments_read(store)) <= before + 1  # one may have been on its way
+        for _ in range(30):
+            await anyio.sleep(0.01)
+        assert segments_read(store) == {key(0).segment(NODE, 1): 1}
         gate.set()
         await all_counted(app, 5)
 
