@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
@@ -16,24 +17,27 @@ from support.counting import (
     all_counted,
     counting,
     done,
+    gauge,
     key,
     listed,
     put,
     several_counting,
     talking_to,
     until,
-    value,
 )
 from support.s3server import S3Server
+from support.seaweed import SeaweedServer
 from support.sessions import NODE, SegmentWriter, WrappedStore, defined_task, finished_task
 
 import api.agenda
 import api.backfill
 from api.metrics import BACKFILL_FAILING, BACKFILL_SKIPPED
 from api.overviews import SILENT_MS, parse_summary
+from api.views.overview import Counts
+from api.views.session_list import Summary
 from pipeline.catalog import new_metadata, write_metadata
 from pipeline.config import StoreConfig
-from pipeline.errors import Denied, Unavailable
+from pipeline.errors import Denied, NotFound, Unavailable
 from pipeline.open_store import open_store
 from pipeline.store import ObjectStore
 
@@ -171,6 +175,57 @@ async def test_a_store_that_may_only_be_read_is_counted_all_the_same() -> None:
     assert store.refused == 1
 
 
+@pytest.mark.s3
+async def test_with_keys_that_may_only_read_all_are_counted_and_none_is_put(
+    seaweed_server: SeaweedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in seaweed_server.environment().items():
+        monkeypatch.setenv(name, value)
+    config = StoreConfig(
+        url=f"s3://{seaweed_server.new_bucket()}/history", endpoint=seaweed_server.endpoint, path_style=True
+    )
+    async with open_store(config) as store:
+        await fill(store, 10)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed_server.reader_access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed_server.reader_secret_key)
+    with capture_logs() as logs:
+        async with open_store(config) as store, counting(store) as app:
+            await all_counted(app, 10)
+            assert (await listed(app))["uncounted"] == 0
+            with pytest.raises(NotFound):
+                await store.get(key(3).summary)
+    assert [entry["event"] for entry in logs if "not kept" in entry["event"]] == [
+        "summaries are not kept: the store may only be read"
+    ]
+
+
+# what stands there already
+
+
+@pytest.mark.parametrize("ahead_ms", [10 * HOUR, -1])
+async def test_a_summary_that_may_grow_is_believed_as_long_as_it_is_fresh_and_no_longer(ahead_ms: int) -> None:
+    """From the far future it would be believed for ever."""
+    store, now = WrappedStore(), RECORDS + HOUR
+    writer = await put(store, key(1), ended_ms=None)
+    await writer.write(finished_task(5), created_ns=now * 1_000_000)
+    told = Summary(
+        counts=Counts(tasks={"FAILED": 99}),
+        records=1,
+        complete=True,
+        heard_ms=now,
+        as_of_ms=now + ahead_ms,
+        final=False,
+    )
+    await store.put(key(1).summary, msgspec.json.encode(told))
+    async with counting(store, now_ms=lambda: now) as app:
+        await all_counted(app, 1)
+        if ahead_ms < 0:
+            await anyio.sleep(0.1)
+        (row,) = (await listed(app))["sessions"]
+    assert row["summary"]["counts"]["tasks"] == ({"FAILED": 99} if ahead_ms < 0 else {"FINISHED": 3})
+    assert bool(segments_read(store)) is (ahead_ms > 0)
+
+
 # trouble
 
 
@@ -200,7 +255,7 @@ async def test_an_error_that_nobody_foresaw_is_that_sessions_alone(monkeypatch: 
     with capture_logs() as logs:
         async with counting(store) as app:
             await all_counted(app, 9)
-            await until(lambda: value(BACKFILL_FAILING) == 1)
+            await until(lambda: gauge(BACKFILL_FAILING) == 1)
             page = await listed(app)
     assert [entry["session"] for entry in logs if entry.get("exc_info")] == [str(key(4))]
     assert [row["session"] for row in page["sessions"] if row["summary"] is None] == [key(4).session]
@@ -239,7 +294,7 @@ async def test_what_can_never_be_read_is_tried_ever_later_and_holds_up_no_other(
     await fill(store, 20)
     async with counting(store) as app:
         await all_counted(app, 19)
-        await until(lambda: value(BACKFILL_FAILING) == 1)
+        await until(lambda: gauge(BACKFILL_FAILING) == 1)
         page = await listed(app)
     assert [row["session"] for row in page["sessions"] if row["summary"] is None] == [key(19).session]
     assert store.gets[gone] <= 2  # the next try is a minute away
@@ -264,7 +319,7 @@ async def test_a_session_too_large_is_left_and_said_so_until_someone_asks_for_it
         async with counting(store, cache_bytes=3_000_000, backfill_bytes=100_000) as app:
             await until(lambda: done("too_large") > before)
             await all_counted(app, 10)
-            await until(lambda: value(BACKFILL_SKIPPED) == 1)
+            await until(lambda: gauge(BACKFILL_SKIPPED) == 1)
             (row,) = [row for row in (await listed(app))["sessions"] if row["summary"] is None]
             assert row["session"] == key(20).session
             assert row["too_large"] > 400_000

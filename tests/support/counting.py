@@ -91,11 +91,11 @@ async def all_counted(app: Starlette, count: int) -> None:
     await until(lambda: len(app.state.overviews.known) >= count)
 
 
-def value(metric: Counter | Gauge) -> float:
+def gauge(metric: Counter | Gauge) -> float:
     """Of a metric of this process."""
     return next(iter(next(iter(metric.collect())).samples)).value
 
 
 def done(result: str) -> float:
     """How many turns came to this, of all servers of this process."""
-    return value(BACKFILL_DONE.labels(result))
+    return gauge(BACKFILL_DONE.labels(result))
