@@ -6,7 +6,8 @@
                               not so soon; at once when it ends
     failed                    ever later, up to ``LAST_RETRY``
     too large                 weighed again after ``LARGE_AGAIN``: there may be more room by then
-    final                     never
+    silent                    ever later, up to ``LAST_LOOK``
+    final                     never, unless it speaks again
 
 Of ``BLOCK`` sessions of about one age each server has an order of its own, so that of several on one store few
 count the same.
@@ -20,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import Struct
 
 from api.aside import Weight
+from api.liveness import pushed_ms
 from api.status import Status
 from api.views.session_list import Ident, Summary, ident
 from pipeline.catalog import SessionMetadata
@@ -31,6 +33,9 @@ ENDED_AGAIN = 61.0
 """After an end the last segments of its workers may come: by then they have."""
 FIRST_RETRY, LAST_RETRY = 60.0, 3600.0
 LARGE_AGAIN = 3600.0
+SILENCE_SHARE = 8
+"""After so large a part of its silence a session is looked at again."""
+LAST_LOOK = 3 * 3600.0
 BLOCK = 8
 
 
@@ -78,7 +83,7 @@ class Agenda:
         for metadata in listed:
             name = ident(metadata)
             summary = known.get(name)
-            if summary is not None and summary.final:
+            if summary is not None and summary.final and (pushed_ms(metadata) is None or status(metadata) != "live"):
                 continue
             plan = plans[name] = self._plans.get(name) or Plan()
             if metadata.ended_ms is not None and not plan.ended and not plan.failures:
@@ -100,12 +105,12 @@ class Agenda:
         """Whether a session that has changed is read again now."""
         return metadata.ended_ms is not None or now >= self.plan(metadata).reread
 
-    def counted(self, metadata: SessionMetadata, now: float, weight: Weight | None = None) -> None:
-        """What is known of it holds for now. ``weight``: it was read, and the store had this then."""
+    def counted(self, metadata: SessionMetadata, now: float, weight: Weight | None = None, silent: float = 0.0) -> None:
+        """What is known of it holds for now. ``weight``: it was read, and the store had this then. ``silent``: seconds since its last word."""
         plan = self.plan(metadata)
         plan.failures = 0
         plan.ended = metadata.ended_ms is not None
-        plan.due = now + (ENDED_AGAIN if plan.ended else AGAIN)
+        plan.due = now + (ENDED_AGAIN if plan.ended else max(AGAIN, min(silent / SILENCE_SHARE, LAST_LOOK)))
         if weight is not None:
             plan.weight = weight
             plan.reread = now + SEGMENT_SECONDS * weight.segments

@@ -198,10 +198,13 @@ class Backfill:
             known = overviews.known.get(ident(metadata))
             seen = self._agenda.plan(metadata).weight
             if known is not None and (seen == weight or not self._agenda.may_read(metadata, self._clock())):
+                silent_ms = 0
                 if seen == weight:
                     overviews.confirm(metadata, known)
                     await overviews.keep(key)
-                self._agenda.counted(metadata, self._clock())
+                    lives = not known.heard_ms or self._sessions.status(metadata) == "live"
+                    silent_ms = 0 if lives else overviews.now_ms() - known.heard_ms
+                self._agenda.counted(metadata, self._clock(), silent=silent_ms / 1000)
                 return "unchanged"
             if not fits(weight, self._room()):
                 self._leave(metadata, weight)

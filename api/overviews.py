@@ -42,8 +42,10 @@ SKEW_MS = 60_000
 """A summary that may grow and is from further ahead than clocks differ is none: it would never be counted again."""
 PUT_AGE_MS = 60_000
 """A growing session's summary is written again after this long."""
-SILENT_MS = 30 * LOST_AFTER_MS
-"""After so long a silence nothing more is expected of a lost session."""
+SILENT_MS = 24 * 3_600_000
+"""After so long a silence nothing more is expected of a session without an end: an idle cluster seals nothing for hours."""
+ZONES_MS = 26 * 3_600_000
+"""So far the time in a session's name, of an unknown zone, may be from the true one."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Summary).decode
@@ -90,7 +92,7 @@ class Overviews:
         known = self._known.get(_ident(key))
         if known is None and not self._sessions.loaded(key):
             known = await self.stored(key)
-        if known is not None and known.final:
+        if known is not None and known.final and not self._speaks(key):
             return Found(known)
         if not load and not self._sessions.loaded(key) and (size := await self._too_large(key)):
             return Found(known, size)
@@ -149,7 +151,7 @@ class Overviews:
             log.info("summary ignored", session=str(key), reason="not a summary")
             return None
         known = self._known.get(_ident(key))
-        if known is not None and (known.final or known.as_of_ms >= summary.as_of_ms):
+        if known is not None and known.as_of_ms >= summary.as_of_ms:
             return known
         self._put_ms[key] = summary.as_of_ms
         return self._note(key, summary)
@@ -157,7 +159,7 @@ class Overviews:
     def confirm(self, metadata: SessionMetadata, known: Summary) -> Summary:
         """Note that what was counted is still all that the store has."""
         now_ms = self.now_ms()
-        final = _is_final(metadata, known.heard_ms, now_ms)
+        final = not self._speaks(metadata.key) and _is_final(metadata, known.heard_ms, now_ms)
         return self._note(metadata.key, structs.replace(known, as_of_ms=now_ms, final=final))
 
     async def _too_large(self, key: SessionKey) -> int:
@@ -176,7 +178,8 @@ class Overviews:
             complete=not reader.completeness.warning(),
             heard_ms=heard_ms,
             as_of_ms=now_ms,
-            final=_is_final(reader.metadata, heard_ms, now_ms),
+            final=not self._speaks(reader.key)
+            and _is_final(reader.metadata or new_metadata(reader.key), heard_ms, now_ms),
         )
         return self._note(reader.key, summary)
 
@@ -188,6 +191,11 @@ class Overviews:
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
         return summary
+
+    def _speaks(self, key: SessionKey) -> bool:
+        """Whether it lives, by push, whatever was said of an end and however long it has had nothing to store."""
+        live = self._sessions.live
+        return bool(live.liveness.present(key, live.now_ms()))
 
     def _growing(self, reader: SessionReader) -> bool:
         ended = reader.metadata is not None and reader.metadata.ended_ms is not None
@@ -210,9 +218,11 @@ def parse_summary(data: bytes) -> Summary | None:
     return summary if sane and summary.format == 1 else None
 
 
-def _is_final(metadata: SessionMetadata | None, heard_ms: int, now_ms: int) -> bool:
-    if metadata is not None and metadata.ended_ms is not None:
+def _is_final(metadata: SessionMetadata, heard_ms: int, now_ms: int) -> bool:
+    if metadata.ended_ms is not None:
         return now_ms - max(metadata.ended_ms, heard_ms) > ENDED_AGE * 1000
+    if not heard_ms:  # it has only just begun, or never got further
+        return bool(metadata.created_ms) and now_ms - metadata.created_ms > ZONES_MS + SILENT_MS
     return now_ms - heard_ms > SILENT_MS
 
 

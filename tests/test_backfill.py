@@ -34,11 +34,12 @@ import api.backfill
 from api.metrics import BACKFILL_FAILING, BACKFILL_SKIPPED
 from api.overviews import SILENT_MS, parse_summary
 from api.views.overview import Counts
-from api.views.session_list import Summary
+from api.views.session_list import Summary, ident
 from pipeline.catalog import new_metadata, write_metadata
 from pipeline.config import StoreConfig
 from pipeline.errors import Denied, NotFound, Unavailable
 from pipeline.open_store import open_store
+from pipeline.pushed import Push
 from pipeline.store import ObjectStore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -438,6 +439,7 @@ async def test_a_session_that_fell_silent_is_weighed_and_not_read_again_until_no
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("api.agenda.AGAIN", 0.01)
+    monkeypatch.setattr("api.agenda.LAST_LOOK", 0.01)
     monkeypatch.setattr("api.backfill.AGAIN", 0.01)
     store = WrappedStore()
     sealed = RECORDS + HOUR
@@ -455,6 +457,49 @@ async def test_a_session_that_fell_silent_is_weighed_and_not_read_again_until_no
         await until(lambda: overviews.known[known].final)
         assert overviews.known[known].as_of_ms == now
     assert set(segments_read(store).values()) == {1}
+
+
+async def test_a_session_that_has_only_just_begun_is_not_taken_for_one_that_is_over() -> None:
+    store, now = WrappedStore(), RECORDS + HOUR
+    writer = SegmentWriter(store, key(1))
+    await writer.begin(created_ms=now - 5000)
+    async with counting(store, now_ms=lambda: now) as app:
+        await all_counted(app, 1)
+        (row,) = (await listed(app))["sessions"]
+        assert (row["summary"]["records"], row["summary"]["final"]) == (0, False)
+        await writer.write(finished_task(1), created_ns=now * 1_000_000)
+        async with talking_to(app) as http:
+            found = (await http.get(f"/sessions/{key(1)}/v1/summary")).json()
+        assert found["session"]["summary"]["records"] == 2
+
+
+async def test_a_session_that_speaks_again_after_its_last_counts_is_counted_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its head's collector was restarted, Ray was not; or it was idle for days."""
+    for name in ("AGAIN", "ENDED_AGAIN", "SEGMENT_SECONDS"):
+        monkeypatch.setattr(f"api.agenda.{name}", 0.01)
+    store = WrappedStore()
+    writer = await put(store, key(1))
+    async with counting(store, refresh=0.0) as app:
+        await all_counted(app, 1)
+        it = ident(new_metadata(key(1)))
+        assert app.state.overviews.known[it].final
+        live = app.state.sessions.live
+        hello = Push(
+            namespace="default",
+            cluster=key(1).cluster,
+            session=key(1).session,
+            node=NODE,
+            seq=0,
+            sources=[],
+            word="hello",
+            role="head",
+        )
+        live.liveness.hear(key(1), hello, live.now_ms())
+        await writer.write(finished_task(5))
+        await until(lambda: app.state.overviews.known[it].counts.tasks == {"FINISHED": 3})
+        assert not app.state.overviews.known[it].final
 
 
 # the end

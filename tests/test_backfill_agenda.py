@@ -6,7 +6,17 @@ import pytest
 from msgspec.structs import replace
 from support.counting import RECORDS, key
 
-from api.agenda import AGAIN, BLOCK, ENDED_AGAIN, FIRST_RETRY, LARGE_AGAIN, LAST_RETRY, SEGMENT_SECONDS, Agenda
+from api.agenda import (
+    AGAIN,
+    BLOCK,
+    ENDED_AGAIN,
+    FIRST_RETRY,
+    LARGE_AGAIN,
+    LAST_LOOK,
+    LAST_RETRY,
+    SEGMENT_SECONDS,
+    Agenda,
+)
 from api.aside import MAX_SEGMENTS, Weight, fits
 from api.views.overview import Counts
 from api.views.session_list import Ident, Summary, ident
@@ -66,6 +76,16 @@ def test_a_session_that_may_grow_comes_again_after_a_while(live: bool, wait: flo
     trial.agenda.counted(one, 100.0, Weight(3, 300, "a"))
     assert trial.due(100 + wait - 1) == []
     assert trial.due(100 + wait) == [one]
+
+
+def test_a_session_that_fell_silent_is_looked_at_ever_more_seldom() -> None:
+    one = session(1, live=True)
+    trial = Trial(one)
+    trial.due()
+    for silent, wait in ((600.0, AGAIN), (8 * 1000.0, 1000.0), (1e9, LAST_LOOK)):
+        trial.agenda.counted(one, 0.0, silent=silent)
+        assert trial.due(wait - 1) == []
+        assert trial.due(wait) == [one]
 
 
 def test_a_live_session_of_many_segments_is_not_read_more_often_than_it_is_written() -> None:

@@ -3,8 +3,7 @@
 import { $, ROOT, ago, ask, bytes, duration, h, number, plural, poll, problem, ranked, byKind, sessionId, sessionPath, setUp, sortable, stamp, stateBar, statusMark, step, time, words } from "./page.js";
 
 const EVERY = 5000;
-const LIVE_EVERY = 15000; // what is known of one that lives may be this old, in sight
-const STALE = 60000; // and from this age on it is said
+const STALE = 60000; // from this age on it is said of counts that may have grown
 const LIMIT = 50;
 const COUNTED_AT_ONCE = 3;
 const COLUMNS = [
@@ -220,7 +219,7 @@ function count() {
   for (const known of shown.sessions) {
     const merged = withCounts(known);
     const wanted = merged.summary
-      ? !merged.summary.final && mayLive(merged) && Date.now() - merged.summary.as_of_ms > LIVE_EVERY
+      ? !merged.summary.final && mayLive(merged) && Date.now() - merged.summary.as_of_ms > EVERY
       : !merged.too_large && !unread.has(sessionId(known));
     if (wanted) queue.push(known);
   }
