@@ -51,6 +51,7 @@ from api.routes import (
     recorded,
     state,
 )
+from api.session.backfill import Backfill
 from api.session.overviews import Overviews
 from api.session.reader import UnknownSession
 from api.session.sessions import Sessions
@@ -99,6 +100,9 @@ def create_app(config: ServerConfig, store: ObjectStore) -> Starlette:
     app.state.log_streams = LogStreams(app.state.logs, sessions.live)
     app.state.overviews = Overviews(sessions)
     app.state.watch = StoreWatch(store, lambda: _name_sessions(app))
+    app.state.backfill = Backfill(
+        sessions, app.state.overviews, config.backfill_bytes, config.cache_bytes, app.state.watch.failed
+    )
     return app
 
 
@@ -132,6 +136,7 @@ async def _lifespan(live: Callable[[], Coroutine[Any, Any, None]] | None, app: S
         async with app.state.sessions, app.state.hubs, app.state.log_streams, anyio.create_task_group() as group:
             app.state.watch.start(group)
             group.start_soon(_hold_nobody, app)
+            group.start_soon(_count_until_closing, app)
             if live is not None:
                 group.start_soon(live)
             yield
@@ -154,6 +159,14 @@ async def _hold_nobody(app: Starlette) -> None:
     await app.state.closing.wait()
     app.state.sessions.live.close()
     app.state.log_streams.close()
+
+
+async def _count_until_closing(app: Starlette) -> None:
+    """What nobody waits for ends first."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(app.state.backfill.run)
+        await app.state.closing.wait()
+        group.cancel_scope.cancel()
 
 
 async def _name_sessions(app: Starlette) -> None:

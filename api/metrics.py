@@ -18,6 +18,19 @@ LOAD_SECONDS = Histogram(
 # sessions dropped from memory, by why: memory | too_large | gone
 SESSIONS_DROPPED = Counter("ray_history_sessions_dropped_total", "sessions dropped from memory", ["reason"])
 
+# turns of sessions that nobody asked for, by what came of them: counted | found (in the store) | unchanged | too_large |
+# failed | gone
+BACKFILL_DONE = Counter("ray_history_backfill_sessions_total", "sessions counted in the background", ["result"])
+
+# sessions that wait for their turn, those to be looked at again included
+BACKFILL_PENDING = Gauge("ray_history_backfill_pending", "sessions to be counted in the background")
+
+# sessions skipped because they are too large to be counted unasked
+BACKFILL_SKIPPED = Gauge("ray_history_backfill_skipped", "sessions too large to be counted in the background")
+
+# sessions whose last turn failed; each has another one, ever later
+BACKFILL_FAILING = Gauge("ray_history_backfill_failing", "sessions that could not be counted in the background")
+
 # segments read from the store
 SEGMENTS_READ = Counter("ray_history_segments_read_total", "segments read")
 

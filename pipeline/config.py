@@ -128,6 +128,8 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     """Memory for loaded sessions; over it the one not asked for longest goes."""
     load_concurrency: int = 4
     """Sessions loaded at once."""
+    backfill_bytes: int = 256 << 20
+    """Memory, beside ``cache_bytes``, for counting the tasks of sessions that nobody opened. 0: they aren't counted unasked."""
     dashboard_dir: Path | None = None
     """The official dashboard's pages: one build, or a folder of builds named by Ray version. Goes before all others."""
     dashboards: Path | None = None

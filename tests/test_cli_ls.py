@@ -13,12 +13,13 @@ import msgspec
 import pytest
 from support.processes import PROGRAM, on_disk, server
 from support.rayhead import fetch, until
-from support.sessions import SegmentWriter, tasks
+from support.sessions import SegmentWriter, defined_task, task_states, tasks
 
 from api.cli.asking import Refused, Server
 from api.cli.finding import Place, find, ident, listed, path_of, place_of
 from api.cli.ls import length_text, start_text, table
-from api.views.session_list import Line, ListQuery, page
+from api.views.overview import Counts
+from api.views.session_list import Line, ListQuery, Summary, page
 from pipeline.config import StoreConfig
 from pipeline.errors import ConfigError
 from pipeline.layout import SessionKey
@@ -209,6 +210,22 @@ def test_a_duration_is_its_two_largest_units(ms: int | None, text: str) -> None:
     assert length_text(ms) == text
 
 
+def test_how_old_counts_are_is_told_where_they_may_have_grown() -> None:
+    told = Summary(counts=Counts(tasks={"RUNNING": 3}), records=3, complete=True, heard_ms=0, as_of_ms=0, final=False)
+    lines = [
+        listed_line(status=status, summary=msgspec.structs.replace(told, as_of_ms=as_of_ms, final=final))
+        for status, as_of_ms, final in (
+            ("live", 0, False),
+            ("live", 299_000, False),
+            ("lost", 0, False),
+            (None, 0, True),
+        )
+    ]
+    shown = ["".join(text for text, _ in row) for row in table(lines, utc=True, now_ms=300_000)]
+    assert [row.split()[-1] for row in shown] == ["COUNTED", "ago", "-", "-", "-"]
+    assert "COUNTED" not in "".join(text for text, _ in table(lines[1:], utc=True, now_ms=300_000)[0])
+
+
 def test_a_time_that_no_calendar_has_is_left_out() -> None:
     assert start_text(BEGAN_MS, utc=True) == "2026-01-16 02:00:00"
     assert [start_text(ms, utc=utc) for ms in (None, 0, 1 << 62) for utc in (True, False)] == ["-"] * 6
@@ -217,12 +234,19 @@ def test_a_time_that_no_calendar_has_is_left_out() -> None:
 # as a user runs it
 
 
+def failed_task(number: int) -> list[bytes]:
+    return defined_task(number) + task_states(number, "RUNNING", "FAILED")
+
+
 async def record(url: str) -> None:
     async with open_store(StoreConfig(url=url)) as store:
         for known in (*KNOWN[:3], *KNOWN[450:]):
             await write_metadata(store, known)
         writer = SegmentWriter(store, KNOWN[452].key)
         await writer.write(tasks(4))
+        for number, failed in ((450, 2), (2, 1)):
+            writer = SegmentWriter(store, KNOWN[number].key)
+            await writer.write([line for at in range(failed) for line in failed_task(at)])
 
 
 @pytest.fixture(scope="module")
@@ -257,9 +281,14 @@ def test_a_server_and_a_store_list_the_same_sessions(address: str, store: Path) 
     assert names(by_server.stdout) == names(by_store.stdout) == newest_first
 
 
-def test_a_server_knows_what_became_of_the_tasks_of_a_session_that_was_looked_at(address: str) -> None:
+def counted(address: str) -> bool:
+    """Whether the server has counted all its sessions."""
+    return json.loads(fetch(f"{address}/v1/sessions")[1])["uncounted"] == 0
+
+
+def test_a_server_knows_what_became_of_the_tasks_of_sessions_that_nobody_looked_at(address: str) -> None:
     key = KNOWN[452].key
-    assert fetch(f"{address}/sessions/{key}/v1/summary")[0] == 200
+    until(lambda: counted(address), "all sessions are counted", timeout=30, pause=0.1)
     row = run("--namespace", "team", "--utc", RAY_HISTORY_ADDRESS=address).stdout.splitlines()[1]
 
     assert row.split() == [
@@ -276,9 +305,36 @@ def test_addresses_are_printed_for_other_commands(address: str, store: Path) -> 
     assert by_store.stdout.split() == [str(known.key) for known in KNOWN[451:449:-1]]
 
 
-def test_programs_get_json(store: Path) -> None:
-    rows = json.loads(run("-o", "json", "--search", "team", *on_disk(store)).stdout)
-    assert [(row["namespace"], row["status"], row["summary"]) for row in rows] == [("team", "ended", None)]
+def test_programs_get_json_with_what_servers_have_counted(address: str, store: Path, tmp_path: Path) -> None:
+    until(lambda: counted(address), "all sessions are counted", timeout=30, pause=0.1)
+    (row,) = json.loads(run("-o", "json", "--search", "team", *on_disk(store)).stdout)
+    assert (row["namespace"], row["status"], row["summary"]["counts"]["tasks"]) == ("team", "ended", {"FINISHED": 4})
+    anyio.run(record, f"file://{tmp_path}")
+    (row,) = json.loads(run("-o", "json", "--search", "team", *on_disk(tmp_path)).stdout)
+    assert (row["status"], row["summary"]) == ("ended", None)
+
+
+def test_those_with_most_failures_come_first_or_alone_at_a_server_and_in_a_store(address: str, store: Path) -> None:
+    until(lambda: counted(address), "all sessions are counted", timeout=30, pause=0.1)
+    worst = [KNOWN[450].session, KNOWN[2].session]
+    for where in (["--address", address], on_disk(store)):
+        by_failures = run("--sort", "failed", *where)
+        assert names(by_failures.stdout)[:2] == worst
+        assert "  2       2" in by_failures.stdout.splitlines()[1]
+        assert sorted(names(run("--failed", *where).stdout)) == sorted(worst)
+        assert names(run("--failed", "--namespace", "team", *where).stdout) == []
+        assert names(run("--sort", "tasks", "--limit", "1", *where).stdout) == [KNOWN[452].session]
+        assert names(run("--sort", "start", "--reverse", "--limit", "1", *where).stdout) == [KNOWN[0].session]
+        assert names(run("--failed", "--cluster", "busy", "--limit", "1", *where).stdout) == worst[:1]
+
+
+def test_what_is_not_counted_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    anyio.run(record, f"file://{tmp_path}")
+    found = run("--failed", *on_disk(tmp_path))
+    assert found.stderr.splitlines() == [
+        f"ray-history: no session like that at file://{tmp_path}",
+        "ray-history: 6 sessions aren't counted yet",
+    ]
 
 
 def test_fewer_may_be_asked_for_and_it_is_said_that_there_are_more(store: Path) -> None:

@@ -60,7 +60,8 @@ class Site:
         return self.server.base
 
     async def make(self) -> StubStream:
-        app = create_app(ServerConfig(store=StoreConfig(url="memory://"), refresh=0.0), self.store)
+        config = ServerConfig(store=StoreConfig(url="memory://"), refresh=0.0, backfill_bytes=0)
+        app = create_app(config, self.store)
         app.state.overviews.now_ms = lambda: NOW
         self.stream = StubStream(app)
         return self.stream

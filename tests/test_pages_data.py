@@ -249,6 +249,18 @@ async def test_a_summary_that_may_grow_is_counted_again() -> None:
         assert stored.counts.tasks == {"FINISHED": 4}
 
 
+async def test_the_last_counts_are_kept_however_soon_they_follow_on_others() -> None:
+    store = WrappedStore()
+    await put(store, key(1), tasks(1), ended_ms=NOW)
+    async with running(store) as app, talking_to(app) as http:
+        for now_ms, final in ((NOW + 59_000, False), (NOW + 61_000, True)):
+            at(app, now_ms)
+            await ask(http, f"/sessions/{key(1)}/v1/summary")
+            stored = parse_summary(await store.get(key(1).summary))
+            assert stored is not None
+            assert stored.final is final
+
+
 async def test_a_lost_session_is_not_looked_at_for_ever() -> None:
     store = WrappedStore()
     await put(store, key(1), tasks(1), sealed_ms=NOW)

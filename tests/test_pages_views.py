@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,8 +16,8 @@ from api.views.activity import activity
 from api.views.compare import compare, profile
 from api.views.durations import NameTimes, by_name, named
 from api.views.failures import UNREAD
-from api.views.overview import Overview, counts, overview
-from api.views.session_list import ListQuery, Summary, page
+from api.views.overview import Counts, Overview, counts, overview
+from api.views.session_list import ListQuery, Summary, line, page
 from api.views.tasks import task_codes
 from api.views.text import MAX_TEXT, clipped, normalised, telling_line
 from pipeline.events import TASK_STATUS, Record, TaskDefinition, TaskUpdate
@@ -25,7 +26,8 @@ from pipeline.stores.catalog import SessionMetadata, new_metadata
 
 JOB = b"\x01\0\0\0"
 MS = 1_000_000
-T0 = 1_795_379_310_000 * MS
+T = 1_795_379_310_000
+T0 = T * MS
 CREATED, RUNNING, FINISHED, FAILED = (
     TASK_STATUS.index(state) for state in ("PENDING_ARGS_AVAIL", "RUNNING", "FINISHED", "FAILED")
 )
@@ -343,6 +345,44 @@ def test_a_page_of_many_thousands_holds_what_was_asked_for() -> None:
     found = page(sessions, summaries, ListQuery(search="C3", sort="failed", offset=10, limit=7), 10**13)
     assert (found.total, found.matched, len(found.sessions)) == (20_000, 2000, 7)
     assert all(row.name == "c3" for row in found.sessions)
+
+
+@pytest.mark.parametrize(
+    ("heard", "as_of", "now", "status"),
+    [
+        (0, 1000, LOST_AFTER_MS - 1, "live"),
+        (0, 1000, LOST_AFTER_MS + 500, "lost"),  # it may have said something since, but it was looked at just now
+        (0, 1000, LOST_AFTER_MS + 1000, None),
+        (0, LOST_AFTER_MS, 10 * LOST_AFTER_MS, "lost"),
+    ],
+)
+def test_an_old_count_does_not_tell_that_a_session_is_lost(
+    heard: int, as_of: int, now: int, status: str | None
+) -> None:
+    known = new_metadata(SessionKey("ns", "c", "session_1"))
+    summary = Summary(counts=Counts(), records=1, complete=True, heard_ms=T + heard, as_of_ms=T + as_of, final=False)
+    assert line(known, summary, T + now).status == status
+    final = msgspec.structs.replace(summary, final=True)
+    assert line(known, final, T + now).status == ("live" if now < LOST_AFTER_MS else "lost")
+
+
+def test_failed_tasks_come_before_failed_jobs_before_none_before_what_is_not_counted() -> None:
+    def of(tasks: int, jobs: int) -> Summary:
+        made = Counts(tasks={"FAILED": tasks, "FINISHED": 9}, jobs={"FAILED": jobs} if jobs else {})
+        return Summary(counts=made, records=1, complete=True, heard_ms=0, as_of_ms=0, final=True)
+
+    told = {"a": of(0, 0), "b": of(0, 2), "c": of(3, 0), "d": of(3, 1), "e": of(0, 1)}
+    sessions = [new_metadata(SessionKey("ns", name, "session_1"), ended_ms=1) for name in "fedcba"]
+    summaries = {("ns", name, "session_1"): summary for name, summary in told.items()}
+    by_failures = page(
+        sessions, summaries, ListQuery(sort="failed"), T, {("ns", "f", "session_1"): 7, ("ns", "a", "session_1"): 7}
+    )
+    assert [row.name for row in by_failures.sessions] == ["d", "c", "b", "e", "a", "f"]
+    assert [row.too_large for row in by_failures.sessions] == [None] * 5 + [7]
+    assert (by_failures.uncounted, by_failures.failed) == (1, 4)
+    alone = page(sessions, summaries, ListQuery(failed=True), T)
+    assert [row.name for row in alone.sessions] == ["e", "d", "c", "b"]
+    assert (alone.matched, alone.statuses, alone.uncounted) == (4, {"ended": 4}, 1)
 
 
 def _summary(known: SessionMetadata) -> Summary:

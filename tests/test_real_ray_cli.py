@@ -24,7 +24,7 @@ from support.rayhead import RAY, free_ports, ray_head, short_folder
 from support.receiver import receiver
 from support.workload import Rows
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(480)]
 Given = dict[str, subprocess.CompletedProcess[str]]
 
 AT_ONCE = 3

@@ -26,7 +26,7 @@ from pipeline.config import StoreConfig
 from pipeline.layout import SessionKey
 from pipeline.stores.open_store import open_store
 
-pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.timeout(480)]
 POSTS_A_LIFE = 3
 """Posts that a collector takes before it is killed."""
 

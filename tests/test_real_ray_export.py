@@ -18,7 +18,7 @@ from support.rayhead import ray_head, short_folder, until
 from support.s3server import S3Server
 from support.workload import Rows, rows
 
-pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.timeout(480)]
 History = tuple[Lived, dict[str, Rows]]
 UNTOLD = frozenset({"name"})
 """A task's own name (``.options(name=…)``) is not in the export API: its function's is answered."""

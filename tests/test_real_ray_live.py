@@ -13,7 +13,7 @@ from support.watched import Watched, watch
 
 from api.streams.sse_reader import ServerEvent
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(480)]
 Change = tuple[str, int, str]
 
 SLOW_MACHINE = 4

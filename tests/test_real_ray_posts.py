@@ -13,7 +13,7 @@ from support.rayhead import ray_head, short_folder
 from support.receiver import receiver
 from support.workload import Rows
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(480)]
 History = tuple[Lived, dict[str, Rows]]
 
 

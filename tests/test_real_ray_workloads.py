@@ -21,7 +21,7 @@ from support.rayhead import Dialect
 from support.storecheck import objects_with
 from support.workload_runs import SECRET
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(480)]
 LEAST = {"posted": (0.995, 0.99), "export": (0.97, 0.97)}
 """Of leaves, and as mean over requests. Names that users give tasks aren't in export API files."""
 STRAYS = 0.01

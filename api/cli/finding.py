@@ -13,7 +13,7 @@ the same session when another begins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -54,16 +54,21 @@ def path_of(names: Ident) -> str:
     return "/sessions/" + "/".join(quote(name, safe="") for name in names)
 
 
-def listed(server: Server, **query: object) -> Iterator[Line]:
-    """The sessions of a server, the newest first, asked for a page at a time as they are taken. Raises ``Refused``."""
+def listed(server: Server, told: Callable[[Page], None] | None = None, **query: object) -> Iterator[Line]:
+    """The sessions of a server, the newest first unless ``sort`` says otherwise, asked for a page at a time as they are taken.
+
+    ``told`` gets each page. Raises ``Refused``.
+    """
     seen: set[Ident] = set()
     offset = 0
     while offset <= MAX_OFFSET:
-        body = server.body("/v1/sessions", {**query, "sort": "-start", "offset": offset, "limit": MAX_LIMIT})
+        body = server.body("/v1/sessions", {"sort": "-start", **query, "offset": offset, "limit": MAX_LIMIT})
         try:
             page = _decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise Refused(f"{server.address} doesn't answer as a history server does") from exc
+        if told is not None:
+            told(page)
         new = [line for line in page.sessions if ident(line) not in seen]  # one that began meanwhile moves all others
         seen.update(map(ident, new))
         yield from new

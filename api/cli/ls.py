@@ -1,7 +1,7 @@
 """``ray-history ls``: which sessions there are, at a server or, without one, in a store.
 
-A server also knows what it heard of those that live, and counts of those that were looked at. Which rows there are, and
-in which order, is ``views/session_list.py``'s for both.
+A server also knows what it heard of those that live, and counts the tasks of all; without one there are the counts that
+servers have left in the store (``ls_store.py``). Which rows there are, and in which order, is ``views/session_list.py``'s for both.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from rich.cells import cell_len
 from api.cli.asking import Server
 from api.cli.event_line import DIM, STYLES
 from api.cli.finding import DEFAULT_ADDRESS, ident, listed, path_of, place_of
+from api.cli.ls_store import page_of_store
 from api.cli.options import option, store_options
 from api.cli.printable import printable
 from api.cli.raylogs import INTERRUPTED, timeout_option, token_option
 from api.cli.settings import store_config
 from api.cli.terminal import Span, Terminal, end_with_the_reader
-from api.session.listing import Listing
 from api.status import Status
-from api.views.session_list import MAX_SEARCH, Line, ListQuery, page
+from api.views.session_list import MAX_SEARCH, SORTS, Line, ListQuery, Page
 from pipeline.errors import ConfigError
-from pipeline.stores.open_store import open_store
 
 HEADS = ("SESSION", "CLUSTER", "STATUS", "OWNER", "START", "DURATION", "TASKS", "FAILED")
 NUMBERS = ("DURATION", "TASKS", "FAILED")
+COUNTED = "COUNTED"
 NOTHING = "-"
+STALE_MS = 60_000
 STORE_OPTIONS = ("store", "s3_bucket")
 OF_THE_COMMAND_LINE = ParameterSource.COMMANDLINE
 
@@ -66,6 +67,21 @@ OF_THE_COMMAND_LINE = ParameterSource.COMMANDLINE
     type=click.Choice(get_args(Status)),
 )
 @option(
+    "--failed",
+    "Only sessions in which a task or a job failed.",
+    own="LS_FAILED",
+    is_flag=True,
+)
+@option(
+    "--sort",
+    "What to sort by: the newest, longest, or most first, names and statuses from A to Z. "
+    "What isn't counted comes last.",
+    own="LS_SORT",
+    type=click.Choice(SORTS),
+    default="start",
+)
+@option("--reverse", "The other way round: the oldest, shortest, or fewest first.", own="LS_REVERSE", is_flag=True)
+@option(
     "--limit", "How many sessions to list at most; 0 is all.", own="LS_LIMIT", type=click.IntRange(min=0), default=50
 )
 @option(
@@ -88,6 +104,7 @@ def ls(**options: Any) -> None:
 
     \b
       ray-history ls                                 those of the server on this machine
+      ray-history ls --sort failed                   those with the most failed tasks first
       ray-history ls --store s3://bucket/prefix      without a server
       ray-history ls --status live -o name | xargs -n1 ray-history tail --no-follow
     """
@@ -102,8 +119,9 @@ def _ls(context: click.Context, options: dict[str, Any]) -> None:
     search = " ".join(filter(None, (options["search"], options["cluster"])))
     if len(search) > MAX_SEARCH:
         raise ConfigError(f"--search and --cluster: at most {MAX_SEARCH} characters")
-    where, lines, address = (_of_store if _in_store(context, options) else _of_server)(options, search)
-    chosen = (line for line in lines if options["cluster"] in (None, line.name))
+    found = (_of_store if _in_store(context, options) else _of_server)(options, search)
+    where, address = found.where, found.address
+    chosen = (line for line in found.lines if options["cluster"] in (None, line.name))
     shown = list(islice(chosen, options["limit"] or None))
     terminal = Terminal(colour=not options["no_color"])
     if options["output"] == "json":
@@ -113,10 +131,13 @@ def _ls(context: click.Context, options: dict[str, Any]) -> None:
     elif shown:
         terminal.write(table(shown, utc=options["utc"]))
     if not shown:
-        asked = any(options[name] for name in ("namespace", "cluster", "search", "status"))
+        asked = any(options[name] for name in ("namespace", "cluster", "search", "status", "failed"))
         click.echo(f"ray-history: no session {'like that ' if asked else ''}at {where}", err=True)
     elif options["limit"] and next(chosen, None) is not None:
         click.echo(f"ray-history: there are more: --limit is {options['limit']}, 0 lists all", err=True)
+    if found.uncounted and (options["failed"] or options["sort"] in ("failed", "tasks")):
+        sessions = "session isn't" if found.uncounted == 1 else "sessions aren't"
+        click.echo(f"ray-history: {found.uncounted} {sessions} counted yet", err=True)
 
 
 def _in_store(context: click.Context, options: Mapping[str, Any]) -> bool:
@@ -130,44 +151,81 @@ def _in_store(context: click.Context, options: Mapping[str, Any]) -> bool:
     return said == (True, False)
 
 
-Found = tuple[str, Iterator[Line], Callable[[Line], str]]
+class Found:
+    """What is to be listed, as it is taken. ``uncounted``: how many have no counts, known once the first line was taken."""
+
+    def __init__(self, where: str, address: Callable[[Line], str]) -> None:
+        self.where = where
+        self.address = address
+        self.lines: Iterator[Line] = iter(())
+        self.uncounted = 0
+
+    def told(self, page: Page) -> None:
+        self.uncounted = page.uncounted
 
 
 def _of_server(options: Mapping[str, Any], search: str) -> Found:
     at = place_of(options["address"] or DEFAULT_ADDRESS).server
     server = Server(at, options["timeout"], options["token"])
+    found = Found(server.address, lambda line: server.address + path_of(ident(line)))
     query = {"search": search or None, "namespace": options["namespace"], "status": options["status"]}
-    return server.address, listed(server, **query), lambda line: server.address + path_of(ident(line))
+    query |= {"failed": 1 if options["failed"] else None, "sort": f"{'-' * _descending(options)}{options['sort']}"}
+    found.lines = listed(server, found.told, **query)
+    return found
 
 
 def _of_store(options: dict[str, Any], search: str) -> Found:
     config = store_config(options)
-    query = ListQuery(search=search, namespace=options["namespace"], status=options["status"], limit=1 << 30)
-
-    async def read() -> list[Line]:
-        async with open_store(config) as store:
-            listing = Listing(store)
-            await listing.refresh()
-            return page(listing.newest_first, {}, query, int(time.time() * 1000)).sessions
-
-    return config.url, iter(anyio.run(read)), lambda line: "/".join(ident(line))
-
-
-def table(lines: list[Line], *, utc: bool) -> list[list[Span]]:
-    """The lines under their heads, each column as wide as it has to be."""
-    rows = [[(head, "bold") for head in HEADS], *([*_cells(line, utc=utc)] for line in lines)]
-    widths = [max(cell_len(row[at][0]) for row in rows) for at in range(len(HEADS))]
-    return [[_aligned(cell, width, head) for cell, width, head in zip(row, widths, HEADS, strict=True)] for row in rows]
+    found = Found(config.url, lambda line: "/".join(ident(line)))
+    query = ListQuery(
+        search=search,
+        namespace=options["namespace"],
+        status=options["status"],
+        failed=options["failed"],
+        sort=options["sort"],
+        descending=_descending(options),
+        limit=options["limit"] + 1 if options["limit"] and not options["cluster"] else 1 << 30,
+    )
+    page = anyio.run(page_of_store, config, query)
+    found.told(page)
+    found.lines = iter(page.sessions)
+    return found
 
 
-def _aligned(cell: Span, width: int, head: str) -> Span:
+def _descending(options: Mapping[str, Any]) -> bool:
+    return (options["sort"] not in ("name", "status")) is not options["reverse"]
+
+
+def table(lines: list[Line], *, utc: bool, now_ms: int | None = None) -> list[list[Span]]:
+    """The lines under their heads, each column as wide as it has to be.
+
+    How old counts are is told where they may have grown since.
+    """
+    ages = [age_text(line, now_ms or int(time.time() * 1000)) for line in lines]
+    heads = (*HEADS, COUNTED) if any(ages) else HEADS
+    rows = [[(head, "bold") for head in heads]]
+    rows += [
+        [*_cells(line, utc=utc), (age or NOTHING, DIM)][: len(heads)] for line, age in zip(lines, ages, strict=True)
+    ]
+    widths = [max(cell_len(row[at][0]) for row in rows) for at in range(len(heads))]
+    return [[_aligned(*each, heads[-1]) for each in zip(row, widths, heads, strict=True)] for row in rows]
+
+
+def _aligned(cell: Span, width: int, head: str, last: str) -> Span:
     text, style = cell
     blank = " " * (width - cell_len(text))
     if head in NUMBERS:
         text = blank + text
-    elif head != HEADS[-1]:
+    elif head != last:
         text += blank
-    return text if head == HEADS[-1] else f"{text}  ", style
+    return text if head == last else f"{text}  ", style
+
+
+def age_text(line: Line, now_ms: int) -> str:
+    """How long ago a session was counted that may have grown since; nothing where that was just now."""
+    may_grow = line.summary is not None and not line.summary.final and line.status in ("live", None)
+    age_ms = now_ms - line.summary.as_of_ms if line.summary is not None and may_grow else 0
+    return f"{length_text(age_ms)} ago" if age_ms >= STALE_MS else ""
 
 
 def _cells(line: Line, *, utc: bool) -> Iterator[Span]:

@@ -302,6 +302,12 @@ server_options = stacked(
         type=click.IntRange(1, 64),
         default=default_of(ServerConfig, "load_concurrency"),
     ),
+    size_option(
+        "--backfill-bytes",
+        "Memory, beside --cache-bytes, for counting in the background the tasks of sessions that nobody opened, one at a "
+        "time; larger sessions are counted if they fit well into what --cache-bytes has left. 0 counts none unasked.",
+        default_of(ServerConfig, "backfill_bytes"),
+    ),
     token_options,
     dashboard_dir_option,
     dashboards_option,

@@ -69,7 +69,16 @@ def collector_config(options: Options, store: StoreConfig, data_dir: Path) -> Co
 
 def server_config(options: Options, store: StoreConfig) -> ServerConfig:
     """The server's settings."""
-    names = ("host", "port", "refresh", "cache_bytes", "load_concurrency", "live_bytes", "dashboard_dir")
+    names = (
+        "host",
+        "port",
+        "refresh",
+        "cache_bytes",
+        "load_concurrency",
+        "live_bytes",
+        "dashboard_dir",
+        "backfill_bytes",
+    )
     live = nats_url("--live", options["live"])
     return ServerConfig(
         store=store,

@@ -1,6 +1,6 @@
 """What the pages are made of, as JSON; anyone else may ask too. Parameters are bounded, refusals have Ray's shape.
 
-/v1/sessions                      a page of the list: search, namespace, status, sort, offset, limit
+/v1/sessions                      a page of the list: search, namespace, status, failed, sort, offset, limit
 /v1/compare?a=…&b=…               two sessions, each as namespace/name/session
 /sessions/…/v1/overview           one session at a glance: bins
 /sessions/…/v1/summary            its line of the list, counted: load
@@ -29,7 +29,7 @@ from api.session.reader import SessionReader
 from api.session.sessions import Sessions
 from api.status import Status
 from api.views.compare import compare, profile
-from api.views.session_list import MAX_LIMIT, MAX_OFFSET, MAX_SEARCH, SORTS, Line, ListQuery, Summary, line, page
+from api.views.session_list import MAX_LIMIT, MAX_OFFSET, MAX_SEARCH, SORTS, Line, ListQuery, Summary, ident, line, page
 from pipeline.layout import SessionKey
 from pipeline.stores.catalog import SessionMetadata, new_metadata
 
@@ -39,17 +39,19 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 async def _sessions(request: Request) -> Response:
-    """``search`` words, ``namespace``, ``status`` live|ended|lost, ``sort`` (with ``-`` for descending), ``offset``, ``limit``.
+    """``search`` words, ``namespace``, ``status`` live|ended|lost, ``failed`` 1, ``sort`` (with ``-`` for descending),
+    ``offset``, ``limit``.
 
-    ``summary`` of a line is null until someone looked at the session; ``/v1/summary`` below it does. ``status`` is
-    null where no end was said and nobody has listened yet; ``status=live`` finds those too.
+    ``summary`` of a line is null until the session was counted, in the background or because someone asked
+    (``/v1/summary`` below it); with ``too_large``, only the latter will. ``status`` is null where no end was said and
+    nobody has listened of late; ``status=live`` finds those too.
     """
     query = _list_query(dict(query_of(request)))
     sessions: Sessions = request.app.state.sessions
     overviews: Overviews = request.app.state.overviews
     listed = await while_connected(request, sessions.catalog)
     listed = [known for known in listed if may_see(request, known.namespace)]
-    work = partial(page, listed, overviews.known, query, overviews.now_ms())
+    work = partial(page, listed, overviews.known, query, overviews.now_ms(), overviews.sizes)
     return _answer(await to_thread.run_sync(lambda: encode(work())))
 
 
@@ -63,7 +65,7 @@ async def _summary(request: Request) -> Response:
         key = await sessions.resolve(*named(request))
         found = await overviews.find(key, load)
         known = await _metadata(sessions, key)
-        shown = line(known, found.summary, overviews.now_ms())
+        shown = line(known, found.summary, overviews.now_ms(), overviews.sizes.get(ident(known)))
         return key, {"session": shown, "too_large": found.bytes or None}
 
     key, answer = await while_connected(request, work)
@@ -140,6 +142,7 @@ def _list_query(asked: dict[str, str]) -> ListQuery:
         search=search,
         namespace=asked.get("namespace") or None,
         status=status,
+        failed=_flag(asked, "failed"),
         sort=sort.removeprefix("-"),  # type: ignore[arg-type]
         descending=sort.startswith("-"),
         offset=_number(asked, "offset", 0, 0, MAX_OFFSET),
@@ -152,6 +155,13 @@ def _number(asked: dict[str, str], name: str, default: int, least: int, most: in
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
         raise BadQuery(f"{name} must be a whole number from {least} to {most}")
     return int(text)
+
+
+def _flag(asked: dict[str, str], name: str) -> bool:
+    text = asked.get(name) or "0"
+    if text not in ("0", "1"):
+        raise BadQuery(f"{name} must be 1 or 0")
+    return text == "1"
 
 
 def _side(asked: dict[str, str], name: str) -> tuple[str, str, str]:

@@ -6,7 +6,8 @@ it may be deleted at any time, is written on a best-effort basis after the answe
 
     find(key) ─▶ in memory and final? ─▶ in the store and final? ─▶ small enough, or asked to? ─▶ load and count
 
-A list asks for what it shows; sessions over ``MAX_BYTES`` or ``MAX_SEGMENTS`` it loads only when someone asks for that one.
+Sessions that nobody asks for are counted in the background (``backfill.py``). A page asks for those that it shows before
+their turn has come; sessions over ``MAX_BYTES`` or ``MAX_SEGMENTS`` it loads only when someone asks for that one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from weakref import WeakKeyDictionary
 import anyio
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from api.index.session_index import SessionIndex
 from api.session.reader import SessionReader
@@ -37,10 +38,14 @@ MAX_BYTES = 2 << 20  # compressed: some ten thousand attempts
 MAX_SEGMENTS = 64
 MAX_STATES = 64
 PUT_TIMEOUT = 10.0
+SKEW_MS = 60_000
+"""A summary that may grow and is from further ahead than clocks differ is none: it would never be counted again."""
 PUT_AGE_MS = 60_000
 """A growing session's summary is written again after this long."""
-SILENT_MS = 30 * LOST_AFTER_MS
-"""After so long a silence nothing more is expected of a lost session."""
+SILENT_MS = 24 * 3_600_000
+"""After so long a silence nothing more is expected of a session without an end: an idle cluster seals nothing for hours."""
+ZONES_MS = 26 * 3_600_000
+"""So far the time in a session's name, of an unknown zone, may be from the true one."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Summary).decode
@@ -66,6 +71,8 @@ class Overviews:
         self.now_ms = now_ms
         self._sessions = sessions
         self._known: OrderedDict[Ident, Summary] = OrderedDict()
+        self.sizes: dict[Ident, int] = {}
+        """Bytes in the store of sessions that are too large to be counted unasked."""
         self._put_ms: OrderedDict[SessionKey, int] = OrderedDict()
         self._pages: WeakKeyDictionary[SessionIndex, tuple[int, int, Overview]] = WeakKeyDictionary()
         self._may_put = True
@@ -84,8 +91,8 @@ class Overviews:
         """A session's summary. ``load``: whatever its size. Raises what ``Sessions.open`` raises."""
         known = self._known.get(_ident(key))
         if known is None and not self._sessions.loaded(key):
-            known = await self._stored(key)
-        if known is not None and known.final:
+            known = await self.stored(key)
+        if known is not None and known.final and not self._speaks(key):
             return Found(known)
         if not load and not self._sessions.loaded(key) and (size := await self._too_large(key)):
             return Found(known, size)
@@ -131,19 +138,29 @@ class Overviews:
         last = self._put_ms.get(key)
         if last is None:
             return True
-        return last != known.as_of_ms and known.as_of_ms - last >= PUT_AGE_MS
+        return last != known.as_of_ms and (known.final or known.as_of_ms - last >= PUT_AGE_MS)
 
-    async def _stored(self, key: SessionKey) -> Summary | None:
+    async def stored(self, key: SessionKey) -> Summary | None:
+        """What the store has, noted unless more is known. Raises ``StoreError``."""
         try:
             data = await self._sessions.store.get(key.summary, end=MAX_OBJECT + 1)
         except NotFound:
             return None
         summary = parse_summary(data)
-        if summary is None:
+        if summary is None or (not summary.final and summary.as_of_ms > self.now_ms() + SKEW_MS):
             log.info("summary ignored", session=str(key), reason="not a summary")
             return None
+        known = self._known.get(_ident(key))
+        if known is not None and known.as_of_ms >= summary.as_of_ms:
+            return known
         self._put_ms[key] = summary.as_of_ms
         return self._note(key, summary)
+
+    def confirm(self, metadata: SessionMetadata, known: Summary) -> Summary:
+        """Note that what was counted is still all that the store has."""
+        now_ms = self.now_ms()
+        final = not self._speaks(metadata.key) and _is_final(metadata, known.heard_ms, now_ms)
+        return self._note(metadata.key, structs.replace(known, as_of_ms=now_ms, final=final))
 
     async def _too_large(self, key: SessionKey) -> int:
         """Its bytes where it is too large to load for a line, otherwise 0."""
@@ -161,7 +178,8 @@ class Overviews:
             complete=not reader.completeness.warning(),
             heard_ms=heard_ms,
             as_of_ms=now_ms,
-            final=_is_final(reader.metadata, heard_ms, now_ms),
+            final=not self._speaks(reader.key)
+            and _is_final(reader.metadata or new_metadata(reader.key), heard_ms, now_ms),
         )
         return self._note(reader.key, summary)
 
@@ -169,9 +187,15 @@ class Overviews:
         name = _ident(key)
         self._known[name] = summary
         self._known.move_to_end(name)
+        self.sizes.pop(name, None)
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
         return summary
+
+    def _speaks(self, key: SessionKey) -> bool:
+        """Whether it lives, by push, whatever was said of an end and however long it has had nothing to store."""
+        live = self._sessions.live
+        return bool(live.liveness.present(key, live.now_ms()))
 
     def _growing(self, reader: SessionReader) -> bool:
         ended = reader.metadata is not None and reader.metadata.ended_ms is not None
@@ -194,9 +218,11 @@ def parse_summary(data: bytes) -> Summary | None:
     return summary if sane and summary.format == 1 else None
 
 
-def _is_final(metadata: SessionMetadata | None, heard_ms: int, now_ms: int) -> bool:
-    if metadata is not None and metadata.ended_ms is not None:
+def _is_final(metadata: SessionMetadata, heard_ms: int, now_ms: int) -> bool:
+    if metadata.ended_ms is not None:
         return now_ms - max(metadata.ended_ms, heard_ms) > ENDED_AGE * 1000
+    if not heard_ms:  # it has only just begun, or never got further
+        return bool(metadata.created_ms) and now_ms - metadata.created_ms > ZONES_MS + SILENT_MS
     return now_ms - heard_ms > SILENT_MS
 
 

@@ -38,10 +38,10 @@ from api.views.measured import logs_folder
 from api.views.told_jobs import told_jobs
 from api.views.told_workers import told_workers
 from pipeline.decoding.decode import Decoded, decode_block
-from pipeline.errors import BadKey, BadSegment, NotFound, RayHistoryError, StoreError
+from pipeline.errors import BadKey, BadSegment, Full, NotFound, RayHistoryError, StoreError
 from pipeline.layout import SessionKey, part, segment_seq
 from pipeline.segments.cursor import declared
-from pipeline.segments.segment import Dialect, Header, Span, runs, unpack
+from pipeline.segments.segment import MAX_BODY, BodyTooLarge, Dialect, Header, Span, runs, unpack
 from pipeline.stores.catalog import SessionMetadata, read_metadata
 from pipeline.stores.store import ObjectInfo, ObjectStore
 
@@ -98,7 +98,14 @@ class _Ahead:
 class SessionReader:
     """A session's index, brought up to date by ``refresh`` and asked through ``query``."""
 
-    def __init__(self, store: ObjectStore, key: SessionKey, workers: CapacityLimiter | None = None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        key: SessionKey,
+        workers: CapacityLimiter | None = None,
+        most_body: int = MAX_BODY,
+    ) -> None:
+        """``most_body``: a segment that unpacks to more bytes ends a look with ``Full``. By default such a one is bad."""
         self.key = key
         self.index = SessionIndex()
         self.completeness = Completeness()
@@ -111,6 +118,7 @@ class SessionReader:
         """Told of each slice once, after it was applied: those of a source in order, without overlap."""
         self._store = store
         self._workers = workers
+        self._most_body = most_body
         self._lock = anyio.Lock()
         self._turn = anyio.Lock()
         self._seqs: dict[str, int] = {}
@@ -152,7 +160,8 @@ class SessionReader:
     async def refresh(self, applied: Callable[[], Awaitable[None]] | None = None) -> None:
         """Read what the store holds beyond the cursor. ``applied`` is awaited after each segment and may stop it by raising.
 
-        Raises ``StoreError``, and ``UnknownSession`` where the store holds nothing of this session (any more).
+        Raises ``StoreError``, ``UnknownSession`` where the store holds nothing of this session (any more), and
+        ``Full`` for a segment of more than ``most_body``.
         """
         self.metadata = await read_metadata(self._store, self.key)
         nodes = await self._list_nodes()
@@ -270,7 +279,7 @@ class SessionReader:
         header = None
         try:
             data = self._arrived(ahead)
-            header, body = await self._in_thread(unpack, data)
+            header, body = await self._unpacked(data)
             self._check_place(header, ahead)
         except (BadSegment, NotFound) as exc:
             header = None
@@ -282,6 +291,14 @@ class SessionReader:
         self.progress.segments_done += 1
         SEGMENTS_READ.inc()
         self.progress.bytes_done += ahead.info.size
+
+    async def _unpacked(self, data: bytes) -> tuple[Header, memoryview]:
+        try:
+            return await self._in_thread(unpack, data, self._most_body)
+        except BodyTooLarge as exc:
+            if self._most_body < MAX_BODY:
+                raise Full(str(exc)) from exc
+            raise
 
     def _passed(self, node: str, seq: int, header: Header | None) -> None:
         """All of a segment that can be had is applied. Said twice where it was pushed while it was being read."""

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Literal
@@ -103,6 +103,10 @@ class Sessions:
         self._listed: float | None = None
         self._list_look: SharedWork | None = None
         self._group: TaskGroup | None = None
+        self.asked = float("-inf")
+        """When somebody last asked for a session, by the clock."""
+        self._loading = 0
+        self._all_loaded = anyio.Event()
 
     async def __aenter__(self) -> Sessions:
         self._group = await anyio.create_task_group().__aenter__()
@@ -273,6 +277,21 @@ class Sessions:
         entry = self._entries.get(key)
         return entry is not None and entry.looked is not None
 
+    async def settled(self) -> None:
+        """Return when nobody waits for a session that isn't in memory yet."""
+        while self._loading:
+            await self._all_loaded.wait()
+
+    def peek(self, key: SessionKey) -> SessionReader | None:
+        """The session if ``open`` would answer at once. Nobody asked for it: its turn to go stays what it was."""
+        entry = self._entries.get(key)
+        return entry.reader if entry is not None and self._fresh(entry) else None
+
+    @property
+    def spare(self) -> int:
+        """Bytes of ``cache_bytes`` that no session takes; negative while one that is loaded doesn't fit."""
+        return self._config.cache_bytes - self.nbytes
+
     @property
     def nbytes(self) -> int:
         return sum(entry.nbytes for entry in self._entries.values())
@@ -281,6 +300,7 @@ class Sessions:
         until, reason = self._refused.get(key, (0.0, ""))
         if self.clock() < until:
             raise Full(reason)
+        self.asked = self.clock()
         entry = self._entries.get(key)
         if entry is None:
             assert self._group is not None, OUTSIDE
@@ -309,8 +329,9 @@ class Sessions:
         key = entry.reader.key
         try:
             if entry.looked is None:
-                async with self._loads:
-                    await self._load(entry)
+                with self._others_wait():
+                    async with self._loads:
+                        await self._load(entry)
             else:
                 await self._read_on(entry)
         except UnknownSession:
@@ -323,6 +344,18 @@ class Sessions:
         finally:
             if entry.looked is None and not entry.reader.started and not entry.watchers:
                 self._drop(key, entry, "gone")
+
+    @contextmanager
+    def _others_wait(self) -> Iterator[None]:
+        """Whoever works for nobody (``settled``)."""
+        self._loading += 1
+        try:
+            yield
+        finally:
+            self._loading -= 1
+            if not self._loading:
+                self._all_loaded.set()
+                self._all_loaded = anyio.Event()
 
     async def _read_on(self, entry: Entry) -> None:
         began, polled = self.clock(), self.live.liveness.polled(entry.reader.key)

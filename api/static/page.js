@@ -154,7 +154,7 @@ const STATUS = {
   live: ["live", "its collector was heard within the last two minutes"],
   ended: ["ended", "its collector said that it ended"],
   lost: ["lost", "it fell silent without saying that it ended"],
-  unknown: ["open", "no end was said; nobody has looked at it yet"],
+  unknown: ["open", "no end was said; nobody has listened of late"],
 };
 
 export function statusMark(status) {

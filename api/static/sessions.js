@@ -1,7 +1,9 @@
-// All sessions: a page of them from the server, kept up to date; those in sight are counted, a few at a time.
+// All sessions: a page of them from the server, kept up to date. The server counts them unasked; asked for are only those in
+// sight whose turn hasn't come yet, and those that may live, a few at a time.
 import { $, ROOT, ago, ask, bytes, duration, h, number, plural, poll, problem, ranked, byKind, sessionId, sessionPath, setUp, sortable, stamp, stateBar, statusMark, step, time, words } from "./page.js";
 
 const EVERY = 5000;
+const STALE = 60000; // from this age on it is said of counts that may have grown
 const LIMIT = 50;
 const COUNTED_AT_ONCE = 3;
 const COLUMNS = [
@@ -19,7 +21,7 @@ const COLUMNS = [
 const asked = readAddress();
 const picked = new Map(); // session id -> session, for the comparison
 const counted = new Map(); // session id -> what its summary said, until a list knows better
-const tooLarge = new Map(); // session id -> bytes
+const unread = new Set(); // ids of sessions that could not be read
 let shown = null;
 let rows = new Map(); // session id -> {text, element}
 
@@ -29,6 +31,7 @@ function readAddress() {
     search: query.get("search") ?? "",
     namespace: query.get("namespace") ?? "",
     status: query.get("status") ?? "",
+    failed: query.get("failed") === "1" ? "1" : "",
     sort: query.get("sort") || "-start",
     offset: Math.max(0, Number.parseInt(query.get("offset") ?? "0", 10) || 0),
   };
@@ -86,7 +89,9 @@ function show() {
   empty.hidden = sessions.length > 0;
   $("#sessions").hidden = sessions.length === 0;
   empty.textContent = total ? "No session matches." : "No session yet. `ray-history up` beside a running Ray makes the first one.";
-  $("#said").textContent = matched === total ? plural(total, "session") : `${number(matched)} of ${plural(total, "session")}`;
+  const found = matched === total ? plural(total, "session") : `${number(matched)} of ${plural(total, "session")}`;
+  const byCounts = asked.failed || ["failed", "tasks"].includes(sort.key);
+  $("#said").textContent = byCounts && shown.uncounted ? `${found}, ${number(shown.uncounted)} not counted yet` : found;
   $("#range").textContent = sessions.length ? `${number(offset + 1)}–${number(offset + sessions.length)}` : "";
   $("#previous").disabled = offset === 0;
   $("#next").disabled = offset + sessions.length >= matched;
@@ -103,7 +108,7 @@ function showRows(sessions) {
   for (const known of sessions) {
     const id = sessionId(known);
     const merged = withCounts(known);
-    const text = JSON.stringify([merged, tooLarge.get(id), picked.has(id)]);
+    const text = JSON.stringify([merged, unread.has(id), picked.has(id), asOf(merged)]);
     const old = rows.get(id);
     const element = old?.text === text ? old.element : row(merged, old || rows.size === 0 ? "" : "new");
     next.set(id, { text, element });
@@ -161,15 +166,16 @@ function lastWord(known) {
 
 function tasks(known, id) {
   if (!known.summary) {
-    const size = tooLarge.get(id);
-    if (size === undefined) return h("span", { class: "quiet", data: { part: "tasks" } }, "–");
-    if (size === -1) return h("span", { class: "quiet", title: "it could not be read" }, "unreadable");
-    return h("button", { type: "button", class: "plain quiet", data: { part: "tasks" }, title: `at least ${bytes(size)} to read`, onclick: () => countOne(known, true) }, "count");
+    if (unread.has(id)) return h("span", { class: "quiet", title: "it could not be read" }, "unreadable");
+    if (!known.too_large) return h("span", { class: "quiet", data: { part: "tasks" }, title: "not counted yet" }, "–");
+    return h("button", { type: "button", class: "plain quiet", data: { part: "tasks" }, title: `too large to be counted unasked: at least ${bytes(known.too_large)} to read`, onclick: () => countOne(known, true) }, "count");
   }
   const counts = known.summary.counts.tasks;
   const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
   const jobs = known.summary.counts.jobs.FAILED ?? 0;
-  if (!total && !jobs) return h("span", { class: "quiet" }, "no tasks");
+  const old = asOf(known);
+  const aside = old ? h("span", { class: "quiet as-of", title: `counted ${stamp(known.summary.as_of_ms)}` }, old) : null;
+  if (!total && !jobs) return h("div", { class: "tasks" }, h("span", { class: "quiet" }, "no tasks"), aside);
   const sums = byKind(counts);
   const whole = ranked(counts).map(([state, count]) => `${number(count)} ${words(state)}`).join(", ");
   const rest = [["run", "running"], ["wait", "waiting"], ["done", "finished"], ["quiet", "other"]]
@@ -183,8 +189,19 @@ function tasks(known, id) {
     sums.bad ? toFailures(known, "failed", `${number(sums.bad)} failed`) : null,
     h("span", { class: "rest" }, total ? rest.join(" · ") : "no tasks"),
     known.summary.complete ? null : h("span", { class: "pill wait" }, "incomplete"),
+    aside,
   );
 }
+
+/** How old the counts of a session are that may have grown since. */
+function asOf(known) {
+  if (!known.summary || known.summary.final || !mayLive(known)) return "";
+  const age = Date.now() - known.summary.as_of_ms;
+  if (age < STALE) return "";
+  return age < 3600000 ? `${Math.round(age / 60000)} min ago` : `as of ${stamp(known.summary.as_of_ms, { seconds: false })}`;
+}
+
+const mayLive = (known) => known.status === "live" || known.status === null;
 
 /** To what went wrong. */
 function toFailures(known, part, text) {
@@ -196,13 +213,15 @@ function toFailures(known, part, text) {
 let counting = 0;
 const queue = [];
 
-/** Sessions of this page that nobody has counted, and live ones again. */
+/** Sessions of this page that were not counted yet, and again those that may live; the others count as long as nothing is news of them. */
 function count() {
   queue.length = 0;
   for (const known of shown.sessions) {
     const merged = withCounts(known);
-    const old = merged.summary && Date.now() - merged.summary.as_of_ms > EVERY;
-    if (!tooLarge.has(sessionId(known)) && (!merged.summary || (!merged.summary.final && old))) queue.push(known);
+    const wanted = merged.summary
+      ? !merged.summary.final && mayLive(merged) && Date.now() - merged.summary.as_of_ms > EVERY
+      : !merged.too_large && !unread.has(sessionId(known));
+    if (wanted) queue.push(known);
   }
   while (counting < COUNTED_AT_ONCE && queue.length) countNext();
 }
@@ -220,11 +239,10 @@ async function countOne(known, whole) {
   const id = sessionId(known);
   try {
     const found = await ask(sessionPath(known, `v1/summary${whole ? "?load=1" : ""}`));
-    if (found.session.summary) counted.set(id, found.session);
-    if (found.too_large && !found.session.summary) tooLarge.set(id, found.too_large);
-    else tooLarge.delete(id);
+    counted.set(id, { ...found.session, too_large: found.session.summary ? null : found.too_large });
+    unread.delete(id);
   } catch (error) {
-    tooLarge.set(id, -1);
+    unread.add(id);
     if (whole) problem(error);
   }
   if (counted.size > 2000) counted.delete(counted.keys().next().value);
@@ -249,6 +267,8 @@ function showFilters() {
     button.setAttribute("aria-pressed", String(asked.status === value));
     $(".count", button).textContent = number(size);
   }
+  $("#failed").setAttribute("aria-pressed", String(asked.failed === "1"));
+  $("#failed .count").textContent = number(shown.failed);
 }
 
 function choose(known, box) {
@@ -277,6 +297,7 @@ $("#status").append(
     h("button", { type: "button", data: { status: value }, "aria-pressed": "false", onclick: () => change({ status: value }) }, text, h("span", { class: "count" })),
   ),
 );
+$("#failed").addEventListener("click", () => change({ failed: asked.failed ? "" : "1" }));
 let pause = 0;
 $("#search").value = asked.search;
 $("#search").addEventListener("input", (event) => {
@@ -298,6 +319,7 @@ setUp({
   j: ["next session", () => step('[data-part="open"]', 1)],
   k: ["previous session", () => step('[data-part="open"]', -1)],
   x: ["mark this session for the comparison", () => $('[data-part="pick"]', document.activeElement.closest("tr") ?? document)?.click()],
+  f: ["only sessions in which something failed", () => $("#failed").click()],
   c: ["compare the two marked sessions", () => $("#compare").click()],
   n: ["next page", () => $("#next").click()],
   p: ["previous page", () => $("#previous").click()],

@@ -1,7 +1,8 @@
 """One page of the list of sessions: searched, filtered, sorted and cut here, so that thousands cost a page what ten do.
 
 Pure: what is known of each session comes in, a page goes out. What is only known of sessions that were looked at
-(``summary``) sorts last where it isn't.
+(``summary``) sorts last where it isn't. A summary that may have grown since says nothing of whether its session
+still lives, once it is older than that takes to know.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Literal, get_args
 from msgspec import Struct
 
 from api.live.liveness import pushed_ms
-from api.status import Status, status_of
+from api.status import LOST_AFTER_MS, Status, status_of
 from api.views.overview import Counts
 from pipeline.stores.catalog import SessionMetadata
 
@@ -43,7 +44,10 @@ class Summary(Struct, frozen=True, kw_only=True):
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """One session. Times in ms; None where unknown, ``status`` too: see ``status.py``."""
+    """One session. Times in ms; None where unknown, ``status`` too: see ``status.py``.
+
+    ``too_large``: bytes of it in the store, where it has no ``summary`` because they are too many to be counted unasked.
+    """
 
     namespace: str
     name: str
@@ -57,14 +61,17 @@ class Line(Struct, frozen=True, kw_only=True):
     length_ms: int | None
     ray_version: str | None
     summary: Summary | None
+    too_large: int | None = None
 
 
 class ListQuery(Struct, frozen=True):
-    """What is asked for. ``search``: words that must all occur in namespace, cluster, session or owner."""
+    """What is asked for. ``search``: words that must all occur in namespace, cluster, session or owner. ``failed``:
+    only sessions that are known to have a task or a job that failed."""
 
     search: str = ""
     namespace: str | None = None
     status: Status | None = None
+    failed: bool = False
     sort: Sort = "start"
     descending: bool = True
     offset: int = 0
@@ -72,7 +79,8 @@ class ListQuery(Struct, frozen=True):
 
 
 class Page(Struct, frozen=True):
-    """``total`` sessions there are, ``matched`` are asked for; ``namespaces`` counts all, ``statuses`` what the other filters leave."""
+    """``total`` sessions there are, ``matched`` are asked for; ``namespaces`` counts all, ``statuses`` and ``failed`` what the
+    other filters leave, ``uncounted`` those of them that have no summary (yet)."""
 
     total: int
     matched: int
@@ -81,9 +89,12 @@ class Page(Struct, frozen=True):
     namespaces: dict[str, int]
     statuses: dict[str, int]
     sessions: list[Line]
+    failed: int = 0
+    uncounted: int = 0
 
 
 Summaries = Mapping[Ident, Summary]
+Sizes = Mapping[Ident, int]
 
 
 def ident(metadata: SessionMetadata) -> Ident:
@@ -91,8 +102,10 @@ def ident(metadata: SessionMetadata) -> Ident:
     return metadata.namespace, metadata.cluster, metadata.session
 
 
-def page(sessions: Iterable[SessionMetadata], summaries: Summaries, query: ListQuery, now_ms: int) -> Page:
-    """The page of ``query``. ``sessions`` come newest first, and so do equals in every order."""
+def page(
+    sessions: Iterable[SessionMetadata], summaries: Summaries, query: ListQuery, now_ms: int, sizes: Sizes | None = None
+) -> Page:
+    """The page of ``query``. ``sessions`` come newest first, and so do equals in every order. ``sizes``: of those that are too large."""
     everything = list(sessions)
     words = query.search.lower().split()
     found = [
@@ -100,11 +113,15 @@ def page(sessions: Iterable[SessionMetadata], summaries: Summaries, query: ListQ
         for known in everything
         if query.namespace in (None, known.namespace) and all(word in _haystack(known) for word in words)
     ]
-    statuses = [_status(known, summary, now_ms) for known, summary in found]
+    failing = [item for item in found if has_failed(item[1])]
+    statuses = [_status(known, summary, now_ms) for known, summary in (failing if query.failed else found)]
     counted = Counter(status or "unknown" for status in statuses)
+    uncounted = sum(summary is None for _, summary in found)
+    found, failed = failing if query.failed else found, len(failing)
     if query.status is not None:
         wanted = (query.status, None) if query.status == "live" else (query.status,)  # it may be live
         found = [item for item, status in zip(found, statuses, strict=True) if status in wanted]
+        failed = sum(has_failed(summary) for _, summary in found)
     found = _ordered(found, query, now_ms)
     shown = found[query.offset : query.offset + query.limit]
     return Page(
@@ -114,12 +131,19 @@ def page(sessions: Iterable[SessionMetadata], summaries: Summaries, query: ListQ
         limit=query.limit,
         namespaces=dict(sorted(Counter(known.namespace for known in everything).items())),
         statuses=dict(sorted(counted.items())),
-        sessions=[line(known, summary, now_ms) for known, summary in shown],
+        sessions=[line(known, summary, now_ms, (sizes or {}).get(ident(known))) for known, summary in shown],
+        failed=failed,
+        uncounted=uncounted,
     )
 
 
-def line(known: SessionMetadata, summary: Summary | None, now_ms: int) -> Line:
-    """One session as a list shows it."""
+def has_failed(summary: Summary | None) -> bool:
+    """Whether a task or a job failed, as far as is known."""
+    return summary is not None and bool(summary.counts.tasks.get("FAILED") or summary.counts.jobs.get("FAILED"))
+
+
+def line(known: SessionMetadata, summary: Summary | None, now_ms: int, size: int | None = None) -> Line:
+    """One session as a list shows it. ``size``: what it has in the store, where that is too much to count it unasked."""
     status = _status(known, summary, now_ms)
     return Line(
         namespace=known.namespace,
@@ -134,6 +158,7 @@ def line(known: SessionMetadata, summary: Summary | None, now_ms: int) -> Line:
         length_ms=_length(known, summary, status, now_ms),
         ray_version=known.ray_version,
         summary=summary,
+        too_large=size if summary is None else None,
     )
 
 
@@ -144,8 +169,13 @@ def _haystack(known: SessionMetadata) -> str:
 
 
 def _status(known: SessionMetadata, summary: Summary | None, now_ms: int) -> Status | None:
-    heard_ms = summary.heard_ms if summary is not None else None
+    heard_ms = summary.heard_ms if summary is not None and not _outdated(summary, now_ms) else None
     return status_of(known.ended_ms, known.created_ms, heard_ms, now_ms, pushed_ms(known))
+
+
+def _outdated(summary: Summary, now_ms: int) -> bool:
+    """Whether the session may well have said more since: it was not silent then, and that is long ago."""
+    return not summary.final and summary.as_of_ms - summary.heard_ms < LOST_AFTER_MS <= now_ms - summary.as_of_ms
 
 
 def _length(known: SessionMetadata, summary: Summary | None, status: Status | None, now_ms: int) -> int | None:
@@ -174,6 +204,11 @@ def _ordered(found: list[Found], query: ListQuery, now_ms: int) -> list[Found]:
     return [item for _, item in valued] + [item for key, item in keyed if key is None]
 
 
+def _failures(counts: Counts) -> tuple[int, int]:
+    """Failed tasks first; among as many of them, failed jobs."""
+    return counts.tasks.get("FAILED", 0), counts.jobs.get("FAILED", 0)
+
+
 def _total(counts: dict[str, int]) -> int:
     return sum(counts.values())
 
@@ -183,6 +218,6 @@ _VALUES: dict[Sort, Callable[[SessionMetadata, Summary | None, int], Any]] = {
     "length": lambda known, summary, now: _length(known, summary, _status(known, summary, now), now),
     "name": lambda known, summary, now: ident(known),
     "status": lambda known, summary, now: _ORDER[_status(known, summary, now)],
-    "failed": lambda known, summary, now: summary and summary.counts.tasks.get("FAILED", 0),
+    "failed": lambda known, summary, now: summary and _failures(summary.counts),
     "tasks": lambda known, summary, now: summary and _total(summary.counts.tasks),
 }

@@ -112,13 +112,18 @@ class TruncatedHeader(BadSegment):
     """The bytes given end before the header does."""
 
 
-def unpack(data: bytes) -> tuple[Header, memoryview]:
-    """The header and the whole body of a segment. Raises ``BadSegment`` for anything that doesn't hold together."""
+class BodyTooLarge(BadSegment):
+    """The body is over the limit that was given."""
+
+
+def unpack(data: bytes, limit: int = MAX_BODY) -> tuple[Header, memoryview]:
+    """The header and the whole body of a segment. Raises ``BadSegment`` for anything that doesn't hold together,
+    ``BodyTooLarge`` before more than ``limit`` bytes are unpacked."""
     try:
         params = zstandard.get_frame_parameters(data)
-        if params.content_size > MAX_BODY:
-            raise BadSegment(f"body of {params.content_size} bytes is over the limit of {MAX_BODY}")
-        text = zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_BODY)
+        if params.content_size > limit:
+            raise BodyTooLarge(f"body of {params.content_size} bytes is over the limit of {limit}")
+        text = zstandard.ZstdDecompressor().decompress(data, max_output_size=limit)
     except zstandard.ZstdError as exc:
         raise BadSegment(f"not a whole zstd file: {exc}") from exc
     end = text.find(b"\n")

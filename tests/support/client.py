@@ -16,7 +16,8 @@ from pipeline.stores.store import ObjectStore
 
 @asynccontextmanager
 async def running(store: ObjectStore, **settings: object) -> AsyncIterator[Starlette]:
-    """The application between its start and its end. A call that would block its event loop is an error meanwhile."""
+    """The application between its start and its end, counting nothing unasked unless told to. A call that would block its event loop is an error meanwhile."""
+    settings.setdefault("backfill_bytes", 0)
     config = ServerConfig(store=StoreConfig(url="memory://"), **settings)  # type: ignore[arg-type]
     app = create_app(config, store)
     with blockbuster_ctx():
