@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,6 +98,17 @@ def test_a_pending_submissions_log_is_shown_once_it_runs(tmp_path: Path) -> None
         assert [line for line in out.splitlines(True) if line.startswith("line ")] == LINES, out
         assert "Job 'waits' succeeded" in out
         assert client.returncode == 0
+
+
+def test_a_log_that_is_followed_by_its_submission_ends_with_it_while_the_session_goes_on(tmp_path: Path) -> None:
+    with watched(tmp_path) as session:
+        session.log.write_text("".join(LINES))
+        session.say(status="RUNNING", driver_node_id=RUN["driver_node_id"])
+        until(lambda: session.status() == "RUNNING", "the submission to run", timeout=30)
+        with urllib.request.urlopen(f"{session.address}/api/v0/logs/stream?submission_id=waits&lines=-1") as stream:
+            assert stream.readline().decode() == LINES[0]
+            session.say(status="SUCCEEDED", driver_node_id=RUN["driver_node_id"], end_time=int(time.time() * 1000))
+            assert stream.read().decode() == "".join(LINES[1:])
 
 
 def test_one_that_ends_without_ever_having_run_ends_the_command(tmp_path: Path) -> None:

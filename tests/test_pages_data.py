@@ -11,8 +11,18 @@ import pytest
 from starlette.applications import Starlette
 from support.captures import DATA, head_node
 from support.client import client, running
+from support.pushing import Collector
 from support.recorded_store import put_recording
-from support.sessions import NODE, SegmentWriter, WrappedStore, defined_task, finished_task, task_states, tasks
+from support.sessions import (
+    NODE,
+    SegmentWriter,
+    WrappedStore,
+    defined_task,
+    finished_task,
+    running_task,
+    task_states,
+    tasks,
+)
 
 from api.routes.log_ends import LINES, MAX_BYTES
 from api.session.overviews import MAX_SEGMENTS, PUT_AGE_MS, SILENT_MS, parse_summary
@@ -394,6 +404,38 @@ async def test_an_overview_follows_the_session_it_is_of() -> None:
                 await writer.write(tasks(2, first=10))
             answer = await ask(http, f"/sessions/{key(1)}/v1/overview")
             assert answer["overview"]["counts"]["tasks"] == {"FINISHED": wanted}
+
+
+async def test_a_session_that_is_heard_again_after_its_end_is_counted_again() -> None:
+    store = WrappedStore()
+    await put(store, key(1), tasks(2), ended_ms=NOW)
+    async with running(store, refresh=0.0) as app, talking_to(app) as http:
+        at(app, NOW + 10 * HOUR)
+        app.state.sessions.live.now_ms = lambda: NOW + 10 * HOUR
+        assert (await ask(http, f"/sessions/{key(1)}/v1/summary"))["session"]["summary"]["final"] is True
+
+        collector = Collector(app.state.sessions, store, key(1), source="spool/2.jsonl")
+        collector.say("hello")
+        collector.push(finished_task(100))
+        [line] = (await ask(http, "/v1/sessions"))["sessions"]
+        assert (line["status"], line["summary"]["final"]) == ("live", False), "whoever has the list asks again"
+        counted = (await ask(http, f"/sessions/{key(1)}/v1/summary"))["session"]["summary"]
+        assert (counted["final"], counted["counts"]["tasks"]) == (False, {"FINISHED": 3})
+
+
+async def test_the_picture_of_a_session_that_is_heard_goes_on_though_nothing_new_happens() -> None:
+    store = WrappedStore()
+    await put(store, key(1), running_task(1))
+    async with running(store, refresh=0.0) as app, talking_to(app) as http:
+        collector = Collector(app.state.sessions, store, key(1), source="spool/2.jsonl")
+        for minutes in (1, 2, 60):
+            now_ms = RECORDS + minutes * 60_000
+            at(app, now_ms)
+            app.state.sessions.live.now_ms = lambda now_ms=now_ms: now_ms
+            collector.say("hello" if minutes == 1 else "alive")
+            picture = (await ask(http, f"/sessions/{key(1)}/v1/overview"))["overview"]["activity"]
+            end_ms = picture["start_ms"] + picture["bin_ms"] * len(picture["running"])
+            assert end_ms == pytest.approx(now_ms, abs=2 * picture["bin_ms"] + 2000)
 
 
 @pytest.mark.parametrize("bins", ["0", "501", "-1", "x"])

@@ -66,7 +66,7 @@ async def _file(request: Request) -> Response:
     try:
         asked = parse_log_options(query_of(request), request.path_params["media_type"])
         places = await reader.query(lambda index: candidates(SessionLogIndex(index), asked))
-        pieces = _streams(request).stream(reader.key, places, asked, lambda: _ended(request, reader.key))
+        pieces = _streams(request).stream(reader.key, places, asked, lambda: _complete(request, reader.key, asked))
         if asked.follow:
             pieces = _in_room(_streams(request), pieces)
         first = await anext(pieces, b"")
@@ -187,6 +187,13 @@ async def _ended(connection: Request | WebSocket, key: SessionKey) -> bool:
     if metadata is None:  # so young that nothing of it is stored, or nobody knows
         return not live.liveness.present(key, live.now_ms())
     return live.liveness.ended_ms(metadata, live.now_ms()) is not None
+
+
+async def _complete(connection: Request | WebSocket, key: SessionKey, asked: LogOptions) -> bool | None:
+    """Whether nothing more will come of the log that is asked for, as ``_over``: a submission's ends with it, any other with the session."""
+    if asked.submission_id:
+        return await _over(connection, key, asked.submission_id)
+    return await _ended(connection, key)
 
 
 async def _over(connection: Request | WebSocket, key: SessionKey, submission_id: str) -> bool | None:

@@ -42,6 +42,8 @@ SKEW_MS = 60_000
 """A summary that may grow and is from further ahead than clocks differ is none: it would never be counted again."""
 PUT_AGE_MS = 60_000
 """A growing session's summary is written again after this long."""
+PICTURE_MS = 2000
+"""A living session's picture goes on in steps of this."""
 SILENT_MS = 24 * 3_600_000
 """After so long a silence nothing more is expected of a session without an end: an idle cluster seals nothing for hours."""
 ZONES_MS = 26 * 3_600_000
@@ -74,7 +76,7 @@ class Overviews:
         self.sizes: dict[Ident, int] = {}
         """Bytes in the store of sessions that are too large to be counted unasked."""
         self._put_ms: OrderedDict[SessionKey, int] = OrderedDict()
-        self._pages: WeakKeyDictionary[SessionIndex, tuple[int, int, Overview]] = WeakKeyDictionary()
+        self._pages: WeakKeyDictionary[SessionIndex, tuple[tuple[int, int, int], Overview]] = WeakKeyDictionary()
         self._may_put = True
 
     @property
@@ -106,11 +108,11 @@ class Overviews:
         """A page of a session that is open, worked out once for all who look at the same records."""
 
         def question(index: SessionIndex) -> Overview:
-            version, asked, made = self._pages.get(index, (-1, 0, None))
-            if made is None or (version, asked) != (index.version, bins):
-                until_ns = reader.completeness.sealed_ms * 1_000_000 if self._growing(reader) else 0
-                made = overview(index, bins, until_ns)
-                self._pages[index] = index.version, bins, made
+            of = index.version, bins, self._until_ms(reader)
+            known, made = self._pages.get(index, (None, None))
+            if made is None or known != of:
+                made = overview(index, bins, of[2] * 1_000_000)
+                self._pages[index] = of, made
             return made
 
         made = await reader.query(question)
@@ -197,9 +199,13 @@ class Overviews:
         live = self._sessions.live
         return bool(live.liveness.present(key, live.now_ms()))
 
-    def _growing(self, reader: SessionReader) -> bool:
+    def _until_ms(self, reader: SessionReader) -> int:
+        """Up to when what hasn't ended went on: until now (about) in one that is heard, 0 in one that is over."""
+        now_ms, sealed_ms = self.now_ms(), reader.completeness.sealed_ms
+        if self._speaks(reader.key):
+            return now_ms - now_ms % PICTURE_MS
         ended = reader.metadata is not None and reader.metadata.ended_ms is not None
-        return not ended and self.now_ms() - reader.completeness.sealed_ms < LOST_AFTER_MS
+        return sealed_ms if not ended and now_ms - sealed_ms < LOST_AFTER_MS else 0
 
 
 def parse_summary(data: bytes) -> Summary | None:

@@ -21,7 +21,7 @@ const COLUMNS = [
 const asked = readAddress();
 const picked = new Map(); // session id -> session, for the comparison
 const counted = new Map(); // session id -> what its summary said, until a list knows better
-const unread = new Set(); // ids of sessions that could not be read
+const unread = new Map(); // session id -> {failures, next}: those that could not be read, and when to ask again
 let shown = null;
 let rows = new Map(); // session id -> {text, element}
 
@@ -108,7 +108,7 @@ function showRows(sessions) {
   for (const known of sessions) {
     const id = sessionId(known);
     const merged = withCounts(known);
-    const text = JSON.stringify([merged, unread.has(id), picked.has(id), asOf(merged)]);
+    const text = JSON.stringify([merged, isUnreadable(id), picked.has(id), asOf(merged)]);
     const old = rows.get(id);
     const element = old?.text === text ? old.element : row(merged, old || rows.size === 0 ? "" : "new");
     next.set(id, { text, element });
@@ -131,7 +131,9 @@ function showRows(sessions) {
 
 function withCounts(known) {
   const own = counted.get(sessionId(known));
-  return own && (!known.summary || own.summary?.as_of_ms >= known.summary.as_of_ms) ? { ...known, ...own } : known;
+  if (!own || (known.summary && !(own.summary?.as_of_ms >= known.summary.as_of_ms))) return known;
+  const { summary, too_large } = own;
+  return known.status === null ? { ...known, ...own } : { ...known, summary, too_large }; // of what lives, the newest list knows best
 }
 
 function row(known, style) {
@@ -166,7 +168,7 @@ function lastWord(known) {
 
 function tasks(known, id) {
   if (!known.summary) {
-    if (unread.has(id)) return h("span", { class: "quiet", title: "it could not be read" }, "unreadable");
+    if (isUnreadable(id)) return h("span", { class: "quiet", title: "it could not be read" }, "unreadable");
     if (!known.too_large) return h("span", { class: "quiet", data: { part: "tasks" }, title: "not counted yet" }, "–");
     return h("button", { type: "button", class: "plain quiet", data: { part: "tasks" }, title: `too large to be counted unasked: at least ${bytes(known.too_large)} to read`, onclick: () => countOne(known, true) }, "count");
   }
@@ -201,6 +203,9 @@ function asOf(known) {
   return age < 3600000 ? `${Math.round(age / 60000)} min ago` : `as of ${stamp(known.summary.as_of_ms, { seconds: false })}`;
 }
 
+/** One failure may be a server that is being restarted. */
+const isUnreadable = (id) => unread.get(id)?.failures > 1;
+
 const mayLive = (known) => known.status === "live" || known.status === null;
 
 /** To what went wrong. */
@@ -220,7 +225,7 @@ function count() {
     const merged = withCounts(known);
     const wanted = merged.summary
       ? !merged.summary.final && mayLive(merged) && Date.now() - merged.summary.as_of_ms > EVERY
-      : !merged.too_large && !unread.has(sessionId(known));
+      : !merged.too_large && !(Date.now() < unread.get(sessionId(known))?.next);
     if (wanted) queue.push(known);
   }
   while (counting < COUNTED_AT_ONCE && queue.length) countNext();
@@ -242,7 +247,8 @@ async function countOne(known, whole) {
     counted.set(id, { ...found.session, too_large: found.session.summary ? null : found.too_large });
     unread.delete(id);
   } catch (error) {
-    unread.add(id);
+    const failures = (unread.get(id)?.failures ?? 0) + 1;
+    unread.set(id, { failures, next: Date.now() + Math.min(EVERY * 2 ** (failures - 1), 60000) - EVERY / 2 });
     if (whole) problem(error);
   }
   if (counted.size > 2000) counted.delete(counted.keys().next().value);

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from api.live.liveness import pushed_ms
 from api.status import LOST_AFTER_MS, Status, status_of
@@ -145,6 +145,8 @@ def has_failed(summary: Summary | None) -> bool:
 def line(known: SessionMetadata, summary: Summary | None, now_ms: int, size: int | None = None) -> Line:
     """One session as a list shows it. ``size``: what it has in the store, where that is too much to count it unasked."""
     status = _status(known, summary, now_ms)
+    if summary is not None and summary.final and status == "live":  # its end was taken back: it says more
+        summary = structs.replace(summary, final=False)
     return Line(
         namespace=known.namespace,
         name=known.cluster,
