@@ -162,7 +162,7 @@ def test_ray_posts_to_the_port_at_which_posts_are_taken(
     where = urlsplit(said["RAY_DASHBOARD_AGGREGATOR_AGENT_EVENTS_EXPORT_ADDR"])
     assert (where.hostname, where.port, where.path) == (config.host, config.events_port, "/v1/events")
     assert said["RAY_DASHBOARD_AGGREGATOR_AGENT_EXPOSABLE_EVENT_TYPES"] == "ALL"
-    for switch in ("ray_event", "core_worker_ray_event_to_aggregator", "export_api_write"):
+    for switch in ("ray_event", "core_worker_ray_event_to_aggregator"):
         assert said[f"RAY_enable_{switch}"] == "true"
 
 
