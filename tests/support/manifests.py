@@ -43,15 +43,20 @@ class Pod:
         return next(one for one in self.containers() if one["name"] == name)
 
 
-def kustomize(folder: Path) -> list[Object]:
-    """What ``kubectl kustomize`` makes of a folder. Skips the test where there is neither kubectl nor kustomize."""
+@functools.cache
+def rendered(folder: Path) -> str:
+    """What ``kubectl kustomize`` prints of a folder. Skips the test where there is neither kubectl nor kustomize."""
     kubectl, alone = shutil.which("kubectl"), shutil.which("kustomize")
     need(kubectl or alone, "needs kubectl or kustomize on the PATH, to render k8s/")
     command = [kubectl, "kustomize"] if kubectl else [str(alone), "build"]
     done = subprocess.run([*map(str, command), str(folder)], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "deprecated" not in done.stderr
-    return [each for each in yaml.load_all(done.stdout, yaml.CSafeLoader) if each]
+    return done.stdout
+
+
+def kustomize(folder: Path) -> list[Object]:
+    return [each for each in yaml.load_all(rendered(folder), yaml.CSafeLoader) if each]
 
 
 @functools.cache
