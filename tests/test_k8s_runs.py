@@ -100,7 +100,8 @@ def live(places: Places, objects: list[Object], pod: Pod, server: Program, colle
     with ray_head("export", folder=places.folder, dashboard_port=places.dashboard, environment=said) as head:
         driver = run_the_job(head, said)
         url = f"{server.url}/sessions/{NAMESPACE}/{CLUSTER}/{head.session_name}"
-        until(lambda: "divide" in failed(url), "the failed task to be told", timeout=20)
+        # The driver tells that it failed, its worker a moment later where its log stands: both are on their way till then.
+        until(lambda: log_of_the_failed_task(url)[0] == 200, "the failed task to be told", timeout=30)
         status = next(one["status"] for one in clusters(server) if one["sessionName"] == head.session_name)
         liveness = probe(places, pod.container("collector"))
         os.kill(head.leader, signal.SIGTERM)  # what `ray start --block` gets when the pod is deleted
@@ -176,8 +177,10 @@ def tasks(url: str) -> list[dict[str, Any]]:
     return rows
 
 
-def failed(url: str) -> set[str]:
-    return {row["name"] for row in tasks(url) if row["state"] == "FAILED"}
+def log_of_the_failed_task(url: str) -> tuple[int, bytes]:
+    """The status and what the task printed; 404 while nobody knows of the task."""
+    divided = [row["task_id"] for row in tasks(url) if row["name"] == "divide" and row["state"] == "FAILED"]
+    return fetch(f"{url}/api/v0/logs/file?task_id={divided[0]}&suffix=out") if divided else (404, b"")
 
 
 def session(lived: Lived) -> str:
@@ -219,8 +222,7 @@ def test_what_the_dashboard_alone_knew_and_the_logs_are_there(lived: Lived) -> N
     status, body = fetch(f"{session(lived)}/nodes?view=summary")
     assert status == 200
     assert json.loads(body)["data"]["summary"][0]["raylet"]["nodeId"] == lived.head.node_id
-    divided = next(row for row in tasks(session(lived)) if row["name"] == "divide")
-    status, body = fetch(f"{session(lived)}/api/v0/logs/file?task_id={divided['task_id']}&suffix=out")
+    status, body = log_of_the_failed_task(session(lived))
     assert status == 200
     assert b"dividing 7 by zero" in body
 
