@@ -48,6 +48,7 @@ def main() -> None:
         ray.get(divide.remote(7))
     except ray.exceptions.RayTaskError as error:
         print(f"as it should, {Path(__file__).name} saw a task fail: {error.cause!r}")
+    time.sleep(3)  # workers tell once a second where their tasks' logs stand, and are killed when the job has ended
 
 
 if __name__ == "__main__":
