@@ -1,13 +1,15 @@
-# Two commands for a newcomer: `make demo` and `make test`. Everything lives in .venv; nothing else is touched.
+# Two commands for a newcomer: `make demo` and `make test`. Everything lives in .venv; nothing else is touched
+# (`make deploy-kind` aside: it makes a kind cluster, which `make undeploy-kind` takes away).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8080
 DEMO ?=
 PYTEST_ARGS ?=
+OVERLAY ?= kind
 
 .DEFAULT_GOAL := check
-.PHONY: check demo test lint format bench clean install install-dev
+.PHONY: check demo test lint format bench clean install install-dev deploy-kind undeploy-kind
 
 check: lint test
 
@@ -47,6 +49,12 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(BENCH_ARGS)
+
+deploy-kind:
+	@k8s/deploy-kind.sh up $(OVERLAY)
+
+undeploy-kind:
+	@k8s/deploy-kind.sh down
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-data

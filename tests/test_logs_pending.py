@@ -105,7 +105,8 @@ def test_a_log_that_is_followed_by_its_submission_ends_with_it_while_the_session
         session.log.write_text("".join(LINES))
         session.say(status="RUNNING", driver_node_id=RUN["driver_node_id"])
         until(lambda: session.status() == "RUNNING", "the submission to run", timeout=30)
-        with urllib.request.urlopen(f"{session.address}/api/v0/logs/stream?submission_id=waits&lines=-1") as stream:
+        asked = f"node_id={RUN['driver_node_id']}&submission_id=waits&lines=-1"
+        with urllib.request.urlopen(f"{session.address}/api/v0/logs/stream?{asked}") as stream:
             assert stream.readline().decode() == LINES[0]
             session.say(status="SUCCEEDED", driver_node_id=RUN["driver_node_id"], end_time=int(time.time() * 1000))
             assert stream.read().decode() == "".join(LINES[1:])

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from functools import partial
 
 import anyio
 from starlette.exceptions import HTTPException
@@ -66,7 +67,9 @@ async def _file(request: Request) -> Response:
     try:
         asked = parse_log_options(query_of(request), request.path_params["media_type"])
         places = await reader.query(lambda index: candidates(SessionLogIndex(index), asked))
-        pieces = _streams(request).stream(reader.key, places, asked, lambda: _complete(request, reader.key, asked))
+        coming = asked.follow and bool(asked.submission_id)  # of a submission it is known where its log will be
+        ended = partial(_complete, request, reader.key, asked)
+        pieces = _streams(request).stream(reader.key, places, asked, ended, expected=coming)
         if asked.follow:
             pieces = _in_room(_streams(request), pieces)
         first = await anext(pieces, b"")
