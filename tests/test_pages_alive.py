@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 from support.browser import Served, chromium, served, visit
 from support.captures import DATA
+from support.rayhead import until
 from support.recorded_store import put_recording
 from support.sessions import SegmentWriter, WrappedStore, finished_task, tasks
 
@@ -253,6 +254,25 @@ def test_what_comes_after_an_end_reaches_an_open_overview(
         page.clock.run_for(21_000)
         expect(page.locator(".title .status")).to_have_text("live")
         expect(finished).to_have_text("5")
+
+
+def test_a_tail_of_an_ended_session_goes_on_when_its_head_is_heard_again(
+    browser: Browser, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "ENDED_AGE", 0.0)
+    writer = site.begin(FIRST, ended_ms=int(time.time() * 1000) - 120_000)
+    site.write(writer, finished_task(1, "before"))
+    with visit(browser, site.server.base) as visited:
+        visited.page.clock.install()
+        page = visited.open(f"/sessions/{FIRST}/tail?since=0&speed=0", "#link[data-state=closed]")
+        expect(page.locator("#link")).to_have_text("The session has ended, nothing more will come")
+        site.server.call(partial(write_metadata, site.store, new_metadata(FIRST), merge=False))
+        site.write(writer, finished_task(2, "after"))
+        until(lambda: not site.ingress.state.hubs._open, "the hub of the end to go", timeout=10)
+        page.clock.run_for(21_000)
+        expect(page.locator("#link")).to_have_text("Connected")
+        expect(page.locator(ROWS)).to_have_count(6)
+        assert shown(page) == told("before", "after")
 
 
 def test_a_node_is_up_until_now_or_until_its_sessions_end(browser: Browser, site: Site) -> None:
