@@ -14,6 +14,7 @@
     │   ├── BadPush             a push that doesn't, or that is larger than any may be
     │   └── BadCheckpoint       a local checkpoint that can't be read: the message says the remedy
     ├── PushFailed              a push was not taken: worth another try, and nothing is lost by it
+    ├── OutputFailed            what a command prints can't be written: the disk is full, stdout is closed
     ├── Full                    a bounded thing (disk, body, queue) is full: the sender must wait
     └── HoleError               bytes of a source were skipped: never committed over
 
@@ -88,6 +89,10 @@ class PushFailed(RayHistoryError):
     def __init__(self, reason: str, *, refused: bool = False) -> None:
         super().__init__(reason)
         self.refused = refused
+
+
+class OutputFailed(RayHistoryError):
+    """What a command prints can't be written."""
 
 
 class Full(RayHistoryError):

@@ -362,3 +362,17 @@ def test_of_a_server_and_a_store_the_command_line_decides(store: Path) -> None:
     assert run(RAY_HISTORY_STORE=f"file://{store}").returncode == 0
     assert run("--address", away, RAY_HISTORY_STORE=f"file://{store}").returncode == 1
     assert run(RAY_HISTORY_ADDRESS=away, RAY_HISTORY_STORE=f"file://{store}").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [(">/dev/full", "stdout can't be written: No space left on device"), (">&-", "stdout is closed")],
+)
+@pytest.mark.parametrize("how", [[], ["-o", "json"], ["-o", "name"]], ids=["table", "json", "name"])
+def test_a_stdout_that_takes_nothing_is_one_line_and_exit_code_1(
+    store: Path, how: list[str], to: str, said: str
+) -> None:
+    shell = ["sh", "-c", f'exec "$0" "$@" {to}', str(PROGRAM), "ls", *on_disk(store), *how]
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=40, check=False, env={})
+
+    assert (done.returncode, done.stderr) == (1, f"ray-history: {said}\n")

@@ -17,7 +17,7 @@ import pytest
 from anyio import to_thread
 from playwright.sync_api import Browser, Page, expect
 from starlette.types import ASGIApp, Receive, Scope, Send
-from support.browser import NARROW, PHONE, WIDE, Served, chromium, serious_faults, served, visit
+from support.browser import NARROW, PHONE, TINY, WIDE, Served, chromium, serious_faults, served, visit
 from support.captures import DATA, head_node
 from support.recorded_store import put_recording
 from support.sessions import JOB, SegmentWriter, WrappedStore, defined_task, event, finished_task, task_states, tasks
@@ -173,8 +173,8 @@ PAGES = {
 
 @pytest.mark.parametrize(
     ("size", "scheme"),
-    [(WIDE, "light"), (WIDE, "dark"), (NARROW, "dark"), (PHONE, "light")],
-    ids=["wide-light", "wide-dark", "narrow-dark", "phone-light"],
+    [(WIDE, "light"), (WIDE, "dark"), (NARROW, "dark"), (PHONE, "light"), (TINY, "light")],
+    ids=["wide-light", "wide-dark", "narrow-dark", "phone-light", "tiny-light"],
 )
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_opens_without_a_fault_and_everyone_can_use_it(

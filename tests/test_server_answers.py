@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
-from support.client import client
-from support.sessions import KEY, SegmentWriter, WrappedStore, finished_task, running_task, tasks
+from support.client import client, running
+from support.sessions import KEY, SegmentWriter, WrappedStore, finished_task, finishing, running_task, tasks
 
 from pipeline.layout import SessionKey
 
@@ -234,6 +234,29 @@ async def test_completeness_tells_what_there_is() -> None:
     assert known["quarantine"] == {"objects": 1, "more": False}
     assert [(source["source"], source["holes"]) for source in known["sources"]] == [("spool/1.jsonl", [])]
     assert known["nodes"] == {"ab" * 28: {"segments": 1, "last_seq": 1, "missing_segments": 0}}
+
+
+async def test_attempts_that_nobody_defined_are_a_lack_once_they_are_a_minute_old() -> None:
+    """A driver that wasn't told to tell: its tasks' workers tell how they went, nobody what they are."""
+    store = await a_session()
+    await SegmentWriter(store).write(finishing(50) + finishing(51), source="spool/2.jsonl", seq=2)
+    ran_ms = 1_768_528_802_000  # about: the last state of them
+    known = {}
+    for now_ms in (ran_ms + 30_000, ran_ms + 90_000):
+        async with (
+            running(store) as app,
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://s") as http,
+        ):
+            app.state.overviews.now_ms = lambda now_ms=now_ms: now_ms
+            told = (await http.get(f"{AT}/completeness")).json()
+            shown = (await http.get(f"{AT}/v1/overview")).json()["completeness"]
+            listed = (await http.get(f"{AT}/api/v0/tasks")).json()["data"]["result"]
+        assert (shown["complete"], shown["warning"]) == (told["complete"], told["warning"])
+        assert (listed["total"], listed["partial_failure_warning"]) == (2, "")
+        known[now_ms - ran_ms] = told
+    assert (known[30_000]["complete"], known[30_000]["undefined_attempts"]) == (True, 0)
+    assert (known[90_000]["complete"], known[90_000]["undefined_attempts"]) == (False, 2)
+    assert "2 task attempts ran that nobody defined" in known[90_000]["warning"]
 
 
 async def test_progress_answers_without_loading() -> None:

@@ -263,3 +263,13 @@ async def test_an_unknown_session_is_404_and_no_stream() -> None:
         for path in ("/sessions/default/demo/session_1/live", "/sessions/default/demo/live/live"):
             answer = await http.get(f"{server.url}{path}")
             assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
+
+
+async def test_a_drivers_own_task_is_no_event_but_its_job_is() -> None:
+    """Ray's lists leave it out as well, and nothing names it."""
+    async with replayed() as (_, url):
+        whole = await everything(url, [])
+    ran = [data["task_id"] for kind, data in whole if kind == "task"]
+    assert ran
+    assert [task_id for task_id in ran if task_id.startswith("f" * 40)] == []
+    assert "DRIVER" in {data["type"] for kind, data in whole if kind == "job"}

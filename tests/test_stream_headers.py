@@ -95,3 +95,30 @@ async def test_silence_is_filled_and_who_comes_back_from_it_is_where_he_was(
         await client.has(3, "task")
         await anyio.wait_all_tasks_blocked()
     assert len(client.told("task")) == 3
+
+
+async def test_silence_is_filled_too_where_much_happens_that_nobody_asked_for(
+    server: LiveServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that cuts what is silent doesn't know why it is."""
+    monkeypatch.setattr(stream, "HEARTBEAT", 0.3)
+    collector = Collector(server.app.state.sessions, store)
+    collector.say("hello")
+
+    async def work() -> None:
+        for number in range(1, 1000):
+            collector.push(finished_task(number))
+            await anyio.sleep(0.02)
+
+    async with (
+        httpx.AsyncClient(timeout=10, verify=PLAIN) as http,
+        http.stream("GET", server.url + PATH, params={"kind": "actor"}) as answer,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(work)
+        got, chunks = b"", answer.aiter_raw()
+        with anyio.fail_after(5):
+            while got.count(b"\n:\n") < 3:
+                got += await anext(chunks)
+        group.cancel_scope.cancel()
+    assert b"event: task" not in got

@@ -112,7 +112,8 @@ def serve(**options: Any) -> None:
 def up(**options: Any) -> None:
     """Collect and serve in one process: for a laptop with Ray on it.
 
-    Keeps the history in a folder unless --store names another place. Ray tells most where it was started with
+    Keeps the history in a folder unless --store names another place. Ray tells most where it, and each driver that
+    is begun by hand, was started with
 
     \b
       RAY_enable_ray_event=true

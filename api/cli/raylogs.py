@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -20,6 +19,7 @@ import click
 
 from api.cli.asking import Refused, Session
 from api.cli.options import option, stacked
+from api.cli.terminal import print_bytes
 from api.views.logs import DEFAULT_LINES
 from pipeline.errors import ConfigError
 
@@ -129,8 +129,8 @@ def cluster(glob: str, **options: Any) -> None:
     if len(names) == 1 and not names[0].endswith("/"):
         _print(session, {**node, "filename": names[0]}, options)
     else:
-        click.echo("".join(f"Node {name[5:].upper()}: {value}\n" for name, value in node.items()), nl=False)
-        click.echo(_listing(found))
+        where = "".join(f"Node {name[5:].upper()}: {value}\n" for name, value in node.items())
+        print_bytes(f"{where}{_listing(found)}\n".encode("utf-8", "replace"))
 
 
 @logs.command()
@@ -212,7 +212,7 @@ def timeline(job_id: str | None, output: str | None, **options: Any) -> None:
     """Write when tasks ran where as a Chrome trace, as `ray timeline` does."""
     pieces = _session(options).pieces("/api/v0/tasks/timeline", {"job_id": job_id}, options["timeout"])
     if output == "-":
-        _write(pieces, sys.stdout.buffer)
+        _print_all(pieces)
         return
     name = f"ray-timeline-{datetime.now():%Y-%m-%d_%H-%M-%S}.json"
     file = Path(output) if output else Path(tempfile.gettempdir()) / name
@@ -243,7 +243,7 @@ def _print(session: Session, asked: dict[str, Any], options: dict[str, Any]) -> 
     kind = "stream" if follow else "file"
     pieces = session.pieces(f"/api/v0/logs/{kind}", asked, None if follow else options["timeout"])
     try:
-        _write(decoded(pieces), sys.stdout.buffer)
+        _print_all(decoded(pieces))
     except UnicodeError as exc:
         raise Refused(f"the log is not in {encoding}: {exc}") from exc
     except KeyboardInterrupt:
@@ -265,6 +265,11 @@ def _as_utf8(encoding: str, errors: str) -> Callable[[Iterator[bytes]], Iterator
         yield decoder.decode(b"", final=True).encode("utf-8", "surrogateescape")
 
     return decoded
+
+
+def _print_all(pieces: Iterator[bytes]) -> None:
+    for piece in pieces:
+        print_bytes(piece)
 
 
 def _write(pieces: Iterator[bytes], to: IO[bytes]) -> None:

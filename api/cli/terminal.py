@@ -13,10 +13,13 @@ import sys
 import threading
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.style import Style
+
+from pipeline.errors import OutputFailed
 
 Span = tuple[str, str]
 """Text, and its style as rich calls it; empty for none."""
@@ -26,7 +29,7 @@ class Terminal:
     """stdout."""
 
     def __init__(self, *, colour: bool = True) -> None:
-        self._console = Console(file=sys.stdout, no_color=None if colour else True, highlight=False)
+        self._console = Console(file=_stdout(), no_color=None if colour else True, highlight=False)
         self.is_one = sys.stdout.isatty()
         self._system = None if self._console.no_color else self._console._color_system
 
@@ -37,9 +40,7 @@ class Terminal:
 
     def write_text(self, text: str) -> None:
         """Text as it is."""
-        out = sys.stdout
-        out.buffer.write(text.encode(out.encoding or "utf-8", "replace"))
-        out.buffer.flush()
+        print_bytes(text.encode(_stdout().encoding or "utf-8", "replace"))
 
     def _line(self, spans: Sequence[Span], width: int | None) -> str:
         if width is not None:
@@ -49,6 +50,28 @@ class Terminal:
         return "".join(
             _style(style).render(text, color_system=self._system) if style else text for text, style in spans
         )
+
+
+def print_bytes(data: bytes) -> None:
+    """Bytes to stdout, at once. Raises ``OutputFailed``, and ``BrokenPipeError`` for a reader that has gone."""
+    out = _stdout()
+    try:
+        out.buffer.write(data)
+        out.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        # What is still in the buffer would be tried again when the program ends, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        raise OutputFailed(f"stdout can't be written: {exc.strerror or exc}") from exc
+
+
+def _stdout() -> TextIO:
+    """A program that is begun with its stdout closed has none."""
+    out: TextIO | None = sys.stdout
+    if out is None:
+        raise OutputFailed("stdout is closed")
+    return out
 
 
 @lru_cache
@@ -70,9 +93,9 @@ def cut(spans: Sequence[Span], width: int) -> list[Span]:
 
 
 def end_with_the_reader() -> None:
-    """End this program, quietly, when nobody reads its stdout any more."""
+    """End this program, quietly, when nobody reads its stdout any more. Raises ``OutputFailed`` where there is none."""
     try:
-        out = sys.stdout.fileno()
+        out = _stdout().fileno()
         mode = os.fstat(out).st_mode
     except (OSError, ValueError):
         return

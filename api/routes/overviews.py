@@ -30,6 +30,7 @@ from api.session.sessions import Sessions
 from api.status import Status
 from api.views.compare import compare, profile
 from api.views.session_list import MAX_LIMIT, MAX_OFFSET, MAX_SEARCH, SORTS, Line, ListQuery, Summary, ident, line, page
+from api.views.undefined import undefined_attempts
 from pipeline.layout import SessionKey
 from pipeline.stores.catalog import SessionMetadata, new_metadata
 
@@ -78,9 +79,10 @@ async def _overview(request: Request) -> Response:
     overviews: Overviews = request.app.state.overviews
     reader = await opened(request)
     made, summary = await overviews.overview(reader, bins)
+    warning = reader.completeness.warning(await reader.query(partial(undefined_attempts, now_ms=overviews.now_ms())))
     answer = {
         "session": _line(overviews, reader, summary),
-        "completeness": {"complete": summary.complete, "warning": reader.completeness.warning()},
+        "completeness": {"complete": not warning, "warning": warning},
         "overview": made,
     }
     return _answer(await to_thread.run_sync(encode, answer), BackgroundTask(overviews.keep, reader.key))

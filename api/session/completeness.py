@@ -133,8 +133,11 @@ class Completeness(Struct):
     def missing_segments(self) -> int:
         return sum(seen.missing_segments for seen in self.nodes.values())
 
-    def warning(self) -> str:
-        """What is lacking, in one sentence for ``partial_failure_warning``; empty where nothing is known to be."""
+    def warning(self, undefined: int = 0) -> str:
+        """What is lacking, in one sentence for ``partial_failure_warning``; empty where nothing is known to be.
+
+        ``undefined``: attempts that nobody defined (``views/undefined.py``), where that was counted.
+        """
         lacks = []
         if self.missing_bytes:
             lacks.append(f"{self.missing_bytes} bytes of its sources are missing from the store")
@@ -146,12 +149,16 @@ class Completeness(Struct):
             lacks.append(f"{self.gap_count} gaps were reported by the collectors")
         if self.rejected_count:
             lacks.append(f"{self.rejected_count} records could not be decoded")
+        if undefined:
+            lacks.append(
+                f"{undefined} task attempts ran that nobody defined, so no list has them: was what submitted them told to tell?"
+            )
         return f"this session is incomplete: {', '.join(lacks)} (see /completeness)" if lacks else ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, undefined: int = 0) -> dict[str, Any]:
         """The answer of ``/completeness``, less what only the session knows."""
         return {
-            "complete": not self.warning(),
+            "complete": not self.warning(undefined),
             "records": self.records,
             "nodes": dict(sorted(self.nodes.items())),
             "sources": [self.sources[key] for key in sorted(self.sources)],
@@ -160,6 +167,7 @@ class Completeness(Struct):
             "repeated_bytes": self.repeated_bytes,
             "gaps": {"count": self.gap_count, "first": self.gaps},
             "rejected": {"count": self.rejected_count, "first": self.rejected},
+            "undefined_attempts": undefined,
             "unknown_types": dict(sorted(self.unknown.items())),
             "bad_segments": {"count": self.bad_segment_count, "first": self.bad_segments},
         }

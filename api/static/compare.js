@@ -68,7 +68,7 @@ function totalsPanel(id, title, kinds, a, b) {
   const head = [["State"], ["A", "right"], ["B", "right"], ["B − A", "right"]];
   return h("section", { class: "panel", "aria-labelledby": id }, h("h2", { id }, title),
     lines.length
-      ? h("div", { class: "scroll" }, h("table", {},
+      ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, h("table", {},
           h("thead", {}, h("tr", {}, head.map(([text, style]) => h("th", { scope: "col", class: style }, text)))),
           h("tbody", {}, lines.map((line) => total(line, kinds.length > 1)))))
       : h("p", { class: "said quiet" }, "None on either side."));

@@ -1,7 +1,9 @@
 // One session at a glance. Everything comes from one answer (v1/overview); the rest of the page is links.
 import { $, ROOT, ago, ask, bytes, duration, h, kindOf, number, ownSession, plural, poll, problem, ranked, sessionId, sessionPath, setUp, sortable, stamp, statusMark, svg, taskPage, tasksWith, telling, time, words } from "./page.js";
+import { stayWith, watchCluster } from "./cluster.js";
 
 const EVERY = 5000;
+const EVERY_ENDED = 20_000; // other nodes' last segments come after the end, and a head may be heard again
 const PROGRESS_EVERY = 400;
 const HEIGHT = 120;
 
@@ -11,22 +13,31 @@ const kept = new Map(); // details by key: they stay the elements they were when
 let sort = { key: "p95_ms", descending: true };
 let last = "";
 let names = null;
+let ended = false;
+let found = false; // whether `own` is the session's own name
 
 // -- loading ----------------------------------------------------------------------------------
 
 async function load() {
   const watch = last ? null : watchProgress();
   try {
-    const found = await ask(sessionPath(own, "v1/overview"));
+    const answer = await ask(sessionPath(own, "v1/overview"));
     problem(null);
-    // "live" and "latest" name the session of this moment: go on with that one.
-    own = { namespace: found.session.namespace, name: found.session.name, session: found.session.session };
-    const text = JSON.stringify([found.overview, found.session.status, found.completeness]);
+    const { session } = answer;
+    if (!found) {
+      // "live" and "latest" name the session of this moment: go on with that one.
+      own = { namespace: session.namespace, name: session.name, session: session.session };
+      stayWith(own);
+      found = true;
+    }
+    ended = session.status === "ended";
+    const text = JSON.stringify([answer.overview, session.status, answer.completeness]);
     if (text !== last) {
       last = text;
-      show(found);
+      show(answer);
     }
-    return found.session.status !== "ended";
+    countOn(session);
+    return true;
   } catch (error) {
     problem(error);
     return error.status !== 404;
@@ -75,7 +86,7 @@ function show({ session, overview, completeness }) {
     failures(overview),
     ...(overview.activity.running.length ? [picture(overview.activity, session)] : []),
     durations(overview),
-    h("div", { class: "columns" }, jobs(overview), nodes(overview)),
+    h("div", { class: "columns" }, jobs(overview), nodes(overview, session)),
     rawApi(session),
   );
   if (focused) alike(focused)?.focus({ preventScroll: true });
@@ -332,7 +343,7 @@ function jobs({ jobs: rows, counts }) {
       : h("p", { class: "said quiet" }, "None was recorded."));
 }
 
-function nodes({ nodes: rows, counts }) {
+function nodes({ nodes: rows, counts }, session) {
   const total = Object.values(counts.nodes).reduce((sum, count) => sum + count, 0);
   return panel("nodes", "Nodes", total > rows.length ? `${rows.length} of ${number(total)}` : null,
     rows.length
@@ -342,9 +353,23 @@ function nodes({ nodes: rows, counts }) {
           h("td", { class: "right" }, amount(node.resources.CPU)),
           h("td", { class: "right" }, amount(node.resources.GPU)),
           h("td", { class: "right" }, node.resources.memory ? `${(node.resources.memory / 2 ** 30).toFixed(1)} GiB` : "–"),
-          h("td", { class: "right", title: node.start_ms ? `since ${stamp(node.start_ms)}` : null }, node.start_ms && node.end_ms >= node.start_ms ? duration(node.end_ms - node.start_ms) : "–"))))
+          h("td", { class: "right", title: node.start_ms ? `since ${stamp(node.start_ms)}` : null, data: node.start_ms && node.state === "ALIVE" ? { since: node.start_ms } : {} }, upFor(node, session)))))
       : h("p", { class: "said quiet" }, "None was recorded."),
     rows.length ? logs(rows) : null);
+}
+
+/** The last moment of a session that is known, by the server's clock: now while it lives. */
+const until = (session) => (session.status === "live" ? session.summary.as_of_ms : session.ended_ms ?? session.heard_ms);
+
+/** How long a node was up; of one that never died, until now or until the session's last moment. */
+function upFor(node, session) {
+  const end = node.state === "ALIVE" ? until(session) : node.end_ms;
+  return node.start_ms && end >= node.start_ms ? duration(end - node.start_ms) : "–";
+}
+
+/** Nodes that are up count on, though nothing else of the page has changed. */
+function countOn(session) {
+  for (const cell of document.querySelectorAll("#page [data-since]")) cell.textContent = upFor({ state: "ALIVE", start_ms: Number(cell.dataset.since) }, session);
 }
 
 const amount = (value) => (value === undefined ? "–" : String(+value.toFixed(2)));
@@ -417,4 +442,5 @@ setUp({
   l: ["live tail", () => (location.href = at("tail"))],
   u: ["back to all sessions", () => (location.href = ROOT.href)],
 });
-poll(load, EVERY);
+poll(load, () => (ended ? EVERY_ENDED : EVERY));
+watchCluster("overview", () => (found ? own : null));

@@ -1,6 +1,7 @@
 // A session's events as they happen, from {session}/live (server-sent events). Whatever comes in is bounded here:
 // at most MAX_ROWS rows stand on the page and as many wait for it; what is pushed out is counted.
 import { $, ROOT, ask, h, kindOf, number, ownSession, plural, sessionId, sessionPath, setUp, stamp, statusMark, step, taskPage, telling, words } from "./page.js";
+import { byAlias, stayWith, watchCluster } from "./cluster.js";
 
 const KINDS = ["task", "actor", "node", "job", "worker", "log", "session"];
 const FIELDS = ["name", "state", "job", "node"];
@@ -9,13 +10,16 @@ const MAX_ROWS = 2000;
 const RETRY_FIRST = 2000;
 const RETRY_MOST = 30000;
 
-const own = ownSession();
+let own = ownSession();
 const form = $("#filters");
 const list = $("#rows");
 const stream = $("#stream");
 const address = new URLSearchParams(location.search);
 const totals = { received: 0, dropped: 0 };
 let source = null;
+let named = !byAlias; // whether `own` is the session's own name
+let position = ""; // of the last event that was taken: a connection of ours goes on behind it
+let told = null; // the session's status as the last row of it has it
 let retry = 0;
 let ended = false;
 let heard = null; // the last word of a session that is lost
@@ -45,6 +49,7 @@ function connect() {
   const asked = query();
   if (asked.get("kind") === "") return say("closed", "No kind of event is chosen");
   say("waiting", "Connecting …");
+  if (position) asked.set("last_event_id", position);
   source = new EventSource(new URL(`${sessionPath(own, "live")}?${asked}`, ROOT));
   source.addEventListener("open", () => {
     wait = RETRY_FIRST;
@@ -53,7 +58,7 @@ function connect() {
   source.addEventListener("error", () => {
     if (source.readyState === EventSource.CONNECTING) return say("waiting", ended ? "The session has ended" : "Connection lost, trying again …");
     if (ended) return say("closed", "The session has ended, nothing more will come");
-    // Closed by an answer that is no stream: the browser gives up, we don't.
+    // Closed by an answer that is no stream (a proxy's 502): the browser gives up, and forgets where it was. We don't.
     const seconds = Math.round(wait / 1000);
     retry = setTimeout(connect, wait);
     wait = Math.min(wait * 2, RETRY_MOST);
@@ -61,7 +66,29 @@ function connect() {
     explain();
   });
   for (const kind of KINDS) source.addEventListener(kind, (event) => take(kind, event));
-  source.addEventListener("resync", () => add({ gap: "Events were missed here: the server no longer had them." }));
+  source.addEventListener("resync", (event) => {
+    note(event);
+    add({ gap: "Events were missed here: the server no longer had them." });
+  });
+}
+
+/** Not every event has a position; one without leaves that of the last that had. */
+function note(event) {
+  if (event.lastEventId) position = event.lastEventId;
+}
+
+/** "live" and "latest" name the session of the moment at which the page was opened: go on with that one. */
+function settle({ namespace, name, session }) {
+  own = { namespace, name, session };
+  named = true;
+  show();
+  connect();
+}
+
+function show() {
+  $("#which").textContent = sessionId(own);
+  document.title = `Live tail · ${own.name}${named ? ` · ${own.session}` : ""}`;
+  if (named) stayWith(own);
 }
 
 /** A stream of a lost session is open like any other, and tells nothing: then that is said. */
@@ -96,7 +123,7 @@ function say(state, text) {
 // -- events to rows ---------------------------------------------------------------------------
 
 function take(kind, event) {
-  totals.received += 1;
+  note(event);
   let data;
   try {
     data = JSON.parse(event.data);
@@ -104,12 +131,16 @@ function take(kind, event) {
     data = { message: event.data };
   }
   if (data === null || typeof data !== "object") data = { message: String(data) };
+  if (kind === "session" && !named && [data.namespace, data.name, data.session].every((part) => typeof part === "string")) return settle(data);
   if (kind === "session" && typeof data.status === "string") {
     ended = data.status === "ended";
     heard = data.status === "lost" ? (data.heard_ms ?? data.created_ms ?? 0) : null;
     if (source?.readyState === EventSource.OPEN) connected();
     $("#which").replaceChildren(sessionId(own), " ", statusMark(data.status));
+    if (data.status === told) return; // begins every connection: news the first time only
+    told = data.status;
   }
+  totals.received += 1;
   add({ kind, data, at: Date.now() });
 }
 
@@ -208,6 +239,7 @@ function follow(on) {
 function clear() {
   list.replaceChildren();
   waiting = [];
+  told = null;
   $("#empty").hidden = false;
   showCounts();
 }
@@ -219,6 +251,7 @@ function filtered() {
     const asked = query();
     history.replaceState(null, "", asked.size ? `?${asked}` : location.pathname);
     clear();
+    position = ""; // what is asked for now is another stream
     connect();
   }, 250);
 }
@@ -258,7 +291,10 @@ setUp({
   o: ["overview of this session", () => (location.href = new URL(sessionPath(own, "overview"), ROOT).href)],
   u: ["back to all sessions", () => (location.href = ROOT.href)],
 });
-$("#which").textContent = sessionId(own);
-document.title = `Live tail · ${own.name}`;
+show();
 showCounts();
 connect();
+watchCluster("tail", () => (named ? own : null), ({ status }) => {
+  // Its head is heard again after it said that the session had ended.
+  if (ended && status !== "ended" && source?.readyState === EventSource.CLOSED) connect();
+});

@@ -154,7 +154,9 @@ class Hubs:
         opened.ready.set()
         async with anyio.create_task_group() as group:
             group.start_soon(self._wake, hub)
-            while opened.idle_since is None or anyio.current_time() - opened.idle_since < self._linger:
+            while not follower.again and (
+                opened.idle_since is None or anyio.current_time() - opened.idle_since < self._linger
+            ):
                 await anyio.sleep(TICK)
                 await follower.tick()
                 _cut_stuck(hub)
@@ -181,12 +183,15 @@ class _Follower:
     def __init__(self, sessions: Sessions, hub: Hub) -> None:
         self._sessions, self._hub = sessions, hub
         self._told = session_data(sessions, hub.reader)
+        self.again = False
+        """The session lives on after its end: whoever comes back needs another hub."""
 
     async def tick(self) -> None:
         now = session_data(self._sessions, self._hub.reader)
         if now.status != self._told.status:
             self._told = now
             self._hub.tell("session", encode(now))
+        self.again = self._hub.over and now.status != "ended"
         if now.status == "ended" and not self._hub.over:
             await self._settle(now)
 

@@ -8,7 +8,8 @@ What a change alone doesn't say (a task's name, an actor's class) is joined from
 then. A field that nobody has said anything about is left out. ``created_ms`` is the time of the change.
 
 How many events a record gives depends on the record alone: a position counts them. Definitions and profiles give
-none. A failure that nobody recorded (of the tasks of a dead worker) is none either: the worker's death is.
+none, nor does a driver's own task, which nobody submitted: its job's event tells of it. A failure that nobody recorded
+(of the tasks of a dead worker) is none either: the worker's death is.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _BEGINNING = 300
 _MAX_NAME = 500
 _MS = 1_000_000
 _MAX_MS = 1 << 53
+_OF_A_DRIVER = b"\xff" * 20
+"""Begins the id of a driver's task, which its job's id ends: neither a task's nor an actor's own bytes stand in it."""
 _FAILED = TASK_STATUS.index("FAILED")
 _PLACED = TASK_STATUS.index("SUBMITTED_TO_WORKER")
 _COLOURS = re.compile(r"\x1b[^m]*m")
@@ -55,7 +58,7 @@ def events_of(index: SessionIndex, decoded: Decoded) -> list[Event]:
 
 
 def _task(index: SessionIndex, record: events.TaskUpdate, offset: int, first: int, out: list[Event]) -> None:
-    if not record.states:
+    if not record.states or record.task_id.startswith(_OF_A_DRIVER):
         return
     row = index.tasks.row_of(record.task_id, record.attempt_number)
     data = _attempt(record) if row is None else _known_attempt(index, record, row)

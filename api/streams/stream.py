@@ -169,6 +169,7 @@ class Stream:
     async def _present(self) -> AsyncIterator[bytes]:
         """What comes, until nothing more does."""
         hub, subscriber = self._hub, self.subscriber
+        due = anyio.current_time() + HEARTBEAT
         while True:
             news = hub.news
             chunk = hub.take(subscriber)
@@ -177,10 +178,14 @@ class Stream:
                 return
             if chunk:
                 yield chunk
+                due = anyio.current_time() + HEARTBEAT
                 continue
             if hub.over or not self._follow:
                 return
-            with anyio.move_on_after(HEARTBEAT) as waiting:
-                await news.wait()
-            if waiting.cancelled_caught:
+            # News that nobody asked for here leaves the connection as silent as none.
+            if anyio.current_time() < due:
+                with anyio.move_on_after(due - anyio.current_time()):
+                    await news.wait()
+            else:
                 yield heartbeat(hub.position(subscriber))
+                due = anyio.current_time() + HEARTBEAT

@@ -36,6 +36,8 @@ ARGS = [
 WAIT_MS = 10_000
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 800, "height": 900}
 PHONE = {"width": 390, "height": 844}
+TINY = {"width": 320, "height": 640}
+"""What WCAG 1.4.10 has pages fit into: a window of 1280 at 400 %."""
 SERIOUS = ("serious", "critical")
 
 
