@@ -251,6 +251,8 @@ async def test_attempts_that_nobody_defined_are_a_lack_once_they_are_a_minute_ol
             told = (await http.get(f"{AT}/completeness")).json()
             shown = (await http.get(f"{AT}/v1/overview")).json()["completeness"]
             listed = (await http.get(f"{AT}/api/v0/tasks")).json()["data"]["result"]
+            line = (await http.get(f"{AT}/v1/summary")).json()["session"]["summary"]
+        assert line["complete"] == told["complete"]
         assert (shown["complete"], shown["warning"]) == (told["complete"], told["warning"])
         assert (listed["total"], listed["partial_failure_warning"]) == (2, "")
         known[now_ms - ran_ms] = told

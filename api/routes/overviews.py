@@ -30,7 +30,6 @@ from api.session.sessions import Sessions
 from api.status import Status
 from api.views.compare import compare, profile
 from api.views.session_list import MAX_LIMIT, MAX_OFFSET, MAX_SEARCH, SORTS, Line, ListQuery, Summary, ident, line, page
-from api.views.undefined import undefined_attempts
 from pipeline.layout import SessionKey
 from pipeline.stores.catalog import SessionMetadata, new_metadata
 
@@ -79,7 +78,7 @@ async def _overview(request: Request) -> Response:
     overviews: Overviews = request.app.state.overviews
     reader = await opened(request)
     made, summary = await overviews.overview(reader, bins)
-    warning = reader.completeness.warning(await reader.query(partial(undefined_attempts, now_ms=overviews.now_ms())))
+    warning = await overviews.warning(reader)
     answer = {
         "session": _line(overviews, reader, summary),
         "completeness": {"complete": not warning, "warning": warning},
@@ -104,7 +103,7 @@ async def _compare(request: Request) -> Response:
     if len({known.grouped_by for known in profiles}) > 1:
         profiles = [await reader.query(partial(profile, by_function=True)) for reader in readers]
     lines = [
-        _line(overviews, reader, overviews.remember(reader, known.counts))
+        _line(overviews, reader, await overviews.remember(reader, known.counts))
         for reader, known in zip(readers, profiles, strict=True)
     ]
     compared = await to_thread.run_sync(compare, profiles[0], profiles[1])

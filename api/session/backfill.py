@@ -233,7 +233,7 @@ class Backfill:
             if self._room() < room:
                 raise
             return False
-        self._overviews.remember(reader, await reader.query(counts))
+        await self._overviews.remember(reader, await reader.query(counts))
         return True
 
     def _room(self) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -28,6 +29,7 @@ from api.session.sessions import ENDED_AGE, Sessions
 from api.status import LOST_AFTER_MS
 from api.views.overview import Counts, Overview, counts, overview
 from api.views.session_list import Ident, Summary
+from api.views.undefined import undefined_attempts
 from pipeline.errors import Denied, NotFound, StoreError
 from pipeline.layout import SessionKey
 from pipeline.stores.catalog import SessionMetadata, new_metadata
@@ -102,7 +104,7 @@ class Overviews:
 
     async def summary(self, reader: SessionReader) -> Summary:
         """The summary of a session that is open, counted now."""
-        return self.remember(reader, await reader.query(counts))
+        return await self.remember(reader, await reader.query(counts))
 
     async def overview(self, reader: SessionReader, bins: int) -> tuple[Overview, Summary]:
         """A page of a session that is open, worked out once for all who look at the same records."""
@@ -116,7 +118,7 @@ class Overviews:
             return made
 
         made = await reader.query(question)
-        return made, self.remember(reader, made.counts)
+        return made, await self.remember(reader, made.counts)
 
     async def keep(self, key: SessionKey) -> None:
         """Put the summary into the store, if that is worth it and allowed. Never raises what a store may raise."""
@@ -170,14 +172,19 @@ class Overviews:
         size = sum(info.size for info in found)
         return size if size > MAX_BYTES or len(found) > MAX_SEGMENTS else 0
 
-    def remember(self, reader: SessionReader, counted: Counts) -> Summary:
+    async def warning(self, reader: SessionReader) -> str:
+        """What a session that is open lacks, attempts that nobody defined included; empty where nothing is known to."""
+        undefined = await reader.query(partial(undefined_attempts, now_ms=self.now_ms()))
+        return reader.completeness.warning(undefined)
+
+    async def remember(self, reader: SessionReader, counted: Counts) -> Summary:
         """Note what was counted of a session that is open."""
-        now_ms = self.now_ms()
+        now_ms, warning = self.now_ms(), await self.warning(reader)
         heard_ms = reader.completeness.sealed_ms or counted.last_ms
         summary = Summary(
             counts=counted,
             records=reader.completeness.records,
-            complete=not reader.completeness.warning(),
+            complete=not warning,
             heard_ms=heard_ms,
             as_of_ms=now_ms,
             final=not self._speaks(reader.key)
