@@ -116,7 +116,19 @@ def test_an_actor_died_when_it_was_said_first_however_often_its_jobs_end_says_it
 ) -> None:
     actor = index_of(told_of_death(*times, by=by)).actors.get(ACTOR)
     assert actor is not None
-    assert (actor.end_ns, actor.timestamp_ns, actor.state) == (12 * S, 12 * S, "DEAD")
+    assert (actor.end_ns, actor.timestamp_ns, actor.state) == (12 * S, 99 * S, "DEAD"), "as the recordings have it"
+
+
+def test_why_it_died_is_what_was_said_last() -> None:
+    causes = [{"actor_died_error_context": {"error_message": why}} for why in ("no references", "nor a lineage")]
+    said = [
+        (ActorUpdate(ACTOR, [ActorTransition("DEAD", 12 * S, death_cause=cause)]), at)
+        for at, cause in enumerate(causes)
+    ]
+    for order in permutations(said):
+        actor = index_of(list(order)).actors.get(ACTOR)
+        assert actor is not None
+        assert actor.death_cause == causes[1]
 
 
 def test_a_death_after_it_came_back_is_another_one() -> None:

@@ -2,8 +2,8 @@
 
 Owns Ray's rules for an actor's history (``gcs_actor_manager``): the latest transition is the state, the
 last ALIVE one says where it lives, the first one when it started, every RESTARTING one is a restart, and the
-first DEAD one since it last was anything else is its death: of actors that are dead already Ray says so again
-when their job ends.
+first DEAD one since it last was anything else is when it died. Of actors that are dead already Ray says so again, when
+their job or their last reference ends: why it died, and its timestamp, are the last one's.
 
 Promises: any order, any repetition, either dialect or both give the same actors. What it leaves to
 others: the columns of an answer (``views/actors.py``).
@@ -65,8 +65,8 @@ class Actor(Struct, gc=False):
 
     @property
     def timestamp_ns(self) -> int:
-        """When it last came to live somewhere or died, which is all that Ray notes; 0 before."""
-        return time_of(max(self.placed, self.died))
+        """When it last came to live somewhere or was said to be dead, which is all that Ray notes; 0 before."""
+        return time_of(max([self.placed, *(self.deaths or ())]))
 
     @property
     def created_ns(self) -> int:
@@ -93,7 +93,7 @@ class Actor(Struct, gc=False):
     @property
     def death_cause(self) -> dict[str, Any] | None:
         """Ray's ActorDeathCause; None while the actor isn't dead."""
-        cause = self.deaths[self.died] if self.deaths and self.state == "DEAD" else b""
+        cause = self.deaths[max(self.deaths)] if self.deaths and self.state == "DEAD" else b""
         return _decode(cause) if cause else None
 
     @property
