@@ -16,7 +16,9 @@ from api.streams.sse_reader import ServerEvent
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(480)]
 Change = tuple[str, int, str]
 
-SLOW_MACHINE = 4
+DRIVER = "f" * 40
+"""Begins the id of a driver's own task."""
+SLOW_MACHINE = 9
 """Seconds that a machine with other things to do may add."""
 
 
@@ -34,14 +36,15 @@ def changes(tasks: list[dict[str, Any]]) -> Counter[Change]:
 
 
 def posted_changes(bodies: list[bytes]) -> set[Change]:
-    """Every state of an attempt that Ray posted, read here from what it posted."""
+    """Every state of an attempt that Ray posted, read here from what it posted; a driver's own task is told as its job."""
     found = set()
     for body in bodies:
         for event in json.loads(body):
             told = event.get("taskLifecycleEvent")
             if told is not None:
                 task_id = b64decode(told["taskId"]).hex()
-                found |= {(task_id, told.get("taskAttempt", 0), step["state"]) for step in told["stateTransitions"]}
+                if not task_id.startswith(DRIVER):
+                    found |= {(task_id, told.get("taskAttempt", 0), step["state"]) for step in told["stateTransitions"]}
     return found
 
 
@@ -49,6 +52,7 @@ def test_every_change_of_a_task_that_the_dashboard_lists_was_told_once(watched: 
     listed = {
         (row["task_id"], row["attempt_number"], step["state"])
         for row in watched.over.dashboard["tasks"]
+        if not row["task_id"].startswith(DRIVER)
         for step in row["events"]
     }
     posted = posted_changes(watched.posted)
