@@ -243,3 +243,13 @@ def test_driver_rows_come_from_jobs_only_where_no_worker_record_has_them() -> No
     [row] = workers.list_workers(index, DETAIL)["result"]
     assert row["worker_id"] == JOB.hex() + "ff" * 24
     assert (row["worker_type"], row["is_alive"], row["pid"], row["start_time_ms"]) == ("DRIVER", True, 5, 2_000)
+
+
+def test_what_its_deaths_take_is_counted_once_each() -> None:
+    causes = [{"actor_died_error_context": {"error_message": "x" * size}} for size in (10, 1000, 10)]
+    told: list[Record] = [ActorUpdate(ACTOR, [ActorTransition("DEAD", 12 * S, death_cause=cause)]) for cause in causes]
+    actor = index_of([(record, 0) for record in told]).actors.get(ACTOR)
+    assert actor is not None
+    assert actor.deaths is not None
+    assert len(actor.deaths) == 1
+    assert actor.death_bytes == sum(120 + len(cause) for cause in actor.deaths.values())

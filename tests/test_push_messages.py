@@ -89,6 +89,8 @@ def test_a_message_whose_records_are_not_what_its_header_says_is_never_made_nor_
         ({"seq": -1}, "out of range"),
         ({"seq": 1 << 60}, "out of range"),
         ({"ended_ms": 1 << 60}, "out of range"),
+        ({"polled": -1}, "out of range"),
+        ({"polled": 1 << 53}, "out of range"),
         ({"writer": "w" * 101}, "out of range"),
         ({"format": 2}, "upgrade"),
         ({"sources": [Span("../x", "ray_event", 0, 1, 1)]}, "not a source"),

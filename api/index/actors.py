@@ -53,6 +53,7 @@ class Actor(Struct, gc=False):
     spawned_pid: int = 0
     lived: int = NEVER
     deaths: dict[int, bytes] | None = None
+    death_bytes: int = 0
     restarted: int = NEVER
     restarts: dict[int, str] | None = None
     coarse_restarts: dict[int, str] | None = None
@@ -99,7 +100,7 @@ class Actor(Struct, gc=False):
     @property
     def nbytes(self) -> int:
         """About what its homes and deaths take."""
-        return _HOME_BYTES * len(self.homes) + sum(_DEATH_BYTES + len(cause) for cause in (self.deaths or {}).values())
+        return _HOME_BYTES * len(self.homes) + self.death_bytes
 
     def lived_on(self, node_id: bytes) -> bool:
         """Whether it lives on this node, or did before it moved."""
@@ -137,7 +138,9 @@ class Actor(Struct, gc=False):
         elif state == "DEAD":
             self.deaths = {} if self.deaths is None else self.deaths
             cause = encode(transition.death_cause) if transition.death_cause else b""
-            self.deaths[order] = max(cause, self.deaths.get(order, b""))
+            known = self.deaths.get(order)
+            self.deaths[order] = told = max(cause, known or b"")
+            self.death_bytes += len(told) - len(known) if known is not None else _DEATH_BYTES + len(told)
         if state == "ALIVE" or transition.node_id:
             self._live_at(transition, order)
         pid = transition.pid or _died_in(transition.death_cause)

@@ -201,8 +201,10 @@ def _check(push: Push) -> None:
         raise BadPush(str(exc)) from exc
     if len(push.sources) > MAX_SPANS or len(push.gaps) > MAX_SPANS:
         raise BadPush(f"more than {MAX_SPANS} sources or gaps")
-    if not 0 <= push.seq < MAX_OFFSET or not 0 <= (push.ended_ms or 0) <= MAX_MS or len(push.writer) > 100:
-        raise BadPush("seq, ended_ms or writer out of range")
+    if not 0 <= push.seq < MAX_OFFSET or not 0 <= push.polled < MAX_OFFSET:
+        raise BadPush("seq or polled out of range")
+    if not 0 <= (push.ended_ms or 0) <= MAX_MS or len(push.writer) > 100:
+        raise BadPush("ended_ms or writer out of range")
     ends: dict[str, int] = {}
     for span in push.sources:
         _check_span(span, ends.get(span.source, 0))
